@@ -1,8 +1,36 @@
-"""Disentanglement metrics as plain functions of (codes (n, units), factors (n, factors))."""
+"""Disentanglement metrics: functions of (codes (n, units), factors (n, factors)) with typed results."""
 
+from dyga.metrics.auroc import TotalAUROCDifference, total_auroc_difference
+from dyga.metrics.factor_vae import BetaVAEScore, FactorVAEScore, beta_vae_score, factor_vae_score
 from dyga.metrics.importance import DCI, dci
-from dyga.metrics.factor_vae import beta_vae_score, factor_vae_score
-from dyga.metrics.mutual_information import mig, nmi
-from dyga.metrics.purity import anchor_purity, knn_purity
+from dyga.metrics.linear import SAP, ModularityExplicitness, modularity_explicitness, sap
+from dyga.metrics.mutual_information import MutualInformationGap, NormalisedMutualInformation, mig, nmi
+from dyga.metrics.neighbour_information import InfoMEC, infomec
+from dyga.metrics.purity import AnchorPurity, Purity, anchor_purity, knn_purity
+from dyga.metrics.table import evaluate
 
-__all__ = ["DCI", "anchor_purity", "beta_vae_score", "dci", "factor_vae_score", "knn_purity", "mig", "nmi"]
+__all__ = [
+    "DCI",
+    "SAP",
+    "AnchorPurity",
+    "BetaVAEScore",
+    "FactorVAEScore",
+    "InfoMEC",
+    "ModularityExplicitness",
+    "MutualInformationGap",
+    "NormalisedMutualInformation",
+    "Purity",
+    "TotalAUROCDifference",
+    "anchor_purity",
+    "beta_vae_score",
+    "dci",
+    "evaluate",
+    "factor_vae_score",
+    "infomec",
+    "knn_purity",
+    "mig",
+    "modularity_explicitness",
+    "nmi",
+    "sap",
+    "total_auroc_difference",
+]

@@ -20,14 +20,16 @@ def checked_units(values: np.ndarray, name: str, ndim: tuple[int, ...] = (2,)) -
 
 
 def checked_integers(values: np.ndarray, name: str, rows: int | None = None) -> np.ndarray:
-    """int64 array of shape (n, columns) with `rows` rows if given; ValueError naming the argument otherwise."""
+    """int64 array (n, columns) with `rows` rows if given; ValueError naming the argument otherwise."""
     array = np.asarray(values)
     if array.dtype.kind not in "iub":
         raise ValueError(f"{name} must be integers, got dtype {array.dtype}")
     if array.ndim != 2 or 0 in array.shape:
         raise ValueError(f"{name} must have two dimensions with nothing empty, got shape {array.shape}")
     if rows is not None and len(array) != rows:
-        raise ValueError(f"{name} has {len(array)} rows, but {rows} are needed: one per row of the other input")
+        raise ValueError(
+            f"{name} has {len(array)} rows, but {rows} are needed: one per row of the other input"
+        )
     return array.astype(np.int64, copy=False)
 
 
@@ -68,7 +70,7 @@ def checked_rows(rows: int, name: str, **sizes: int) -> None:
 
 
 def split_rows(labels: np.ndarray, seed: int, num_train: int, num_test: int) -> tuple[np.ndarray, np.ndarray]:
-    """Disjoint train and test row numbers, drawn without replacement from codes and labels of equal length."""
+    """Disjoint train and test row numbers, drawn without replacement."""
     checked_rows(len(labels), "codes", num_train=num_train, num_test=num_test)
     rows = np.random.default_rng(seed).choice(len(labels), num_train + num_test, replace=False)
     refuse_constant(labels[rows[:num_train]], " in the num_train rows drawn")

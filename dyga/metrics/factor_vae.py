@@ -39,14 +39,14 @@ def factor_vae_score(
     num_variance: int = 10_000,
     seed: int = 0,
 ) -> FactorVAEScore:
-    """FactorVAE score (Kim and Mnih 2018, section 4) of codes (n, units) for factors (n, factors).
+    """FactorVAE score (Kim and Mnih 2018) of codes (n, units) for factors (n, factors).
 
-    Each vote comes from `batch_size` rows that share the value of one factor: the unit with the least variance
-    relative to its global variance (of `num_variance` rows, or all if there are fewer). `num_train` votes make
-    the majority table, and the score is its accuracy on `num_test` more. Units with a global standard
-    deviation below 0.05 are dropped; the score is 0.0 when none is left. A single active unit gets all votes,
-    so its score is near 1 / number of factors. Raises ValueError for unfit input or fewer than
-    num_train + num_test rows.
+    Each vote comes from `batch_size` rows that share the value of one factor: the unit with the least
+    variance relative to its global variance (of `num_variance` rows, or all if there are fewer).
+    `num_train` votes make the majority table, and the score is its accuracy on `num_test` more. Units with
+    a global standard deviation below 0.05 are dropped; the score is 0.0 when none is left. A single active
+    unit gets all votes, so its score is near 1 / number of factors. Raises ValueError for unfit input or
+    fewer than num_train + num_test rows.
     """
     codes, labels = checked(codes, factors)
     checked_rows(len(codes), "codes", num_train=num_train, num_test=num_test)
@@ -87,12 +87,12 @@ def beta_vae_score(
     batch_size: int = 64,
     seed: int = 0,
 ) -> BetaVAEScore:
-    """BetaVAE score (Higgins et al. 2017, section 3) of codes (n, units) for factors (n, factors).
+    """BetaVAE score (Higgins et al. 2017) of codes (n, units) for factors (n, factors).
 
     A point is the mean absolute difference of `batch_size` pairs of rows that share factor k; logistic
-    regression (scikit-learn's default) learns k from `num_train` points and is tested on `num_test`. A single factor scores
-    1.0 by definition, constant units score at chance. Raises ValueError for unfit input or fewer than
-    num_train + num_test rows.
+    regression (scikit-learn's default) learns k from `num_train` points and is tested on `num_test`. A
+    single factor scores 1.0 by definition, constant units score at chance. Raises ValueError for unfit
+    input or fewer than num_train + num_test rows.
     """
     codes, labels = checked(codes, factors)
     checked_rows(len(codes), "codes", num_train=num_train, num_test=num_test)

@@ -34,14 +34,15 @@ def dci(
     n_jobs: int = 1,
     seed: int = 0,
 ) -> DCI:
-    """DCI (Eastwood and Williams 2018, section 2) of codes (n, units) for factors (n, factors).
+    """DCI (Eastwood and Williams 2018) of codes (n, units) for factors (n, factors).
 
     One gradient-boosted classifier per factor on `num_train` rows; informativeness is the mean accuracy on
     `num_test` others. "sklearn" is the reference (scikit-learn's defaults, `n_jobs` factors at a time);
-    "lightgbm" grows trees of the same number and depth some thirty times faster and agrees closely, not exactly
-    (`n_jobs` threads). A unit without importance weighs nothing; if no unit has any, disentanglement and
-    completeness are 0.0. With a single factor disentanglement is 1.0, with a single unit completeness is
-    1.0. Raises ValueError for unfit input or fewer than num_train + num_test rows.
+    "lightgbm" grows as many trees of the same depth 15 to 30 times faster; its disentanglement was within
+    0.01 of the reference on clean codes and up to 0.05 higher on noisy ones (`n_jobs` threads). A unit
+    without importance weighs nothing; if no unit has any, disentanglement and completeness are 0.0. With a
+    single factor disentanglement is 1.0, with a single unit completeness is 1.0. Raises ValueError for
+    unfit input or fewer than num_train + num_test rows.
     """
     codes, labels = checked(codes, factors)
     if estimator not in ("sklearn", "lightgbm"):
@@ -49,7 +50,9 @@ def dci(
     train, test = split_rows(labels, seed, num_train, num_test)
     at_once = n_jobs if estimator == "sklearn" else 1
     fits = Parallel(n_jobs=at_once)(
-        delayed(_fit)(_classifier(estimator, n_jobs, seed), codes[train], label[train], codes[test], label[test])
+        delayed(_fit)(
+            _classifier(estimator, n_jobs, seed), codes[train], label[train], codes[test], label[test]
+        )
         for label in labels.T
     )
     importance = np.stack([gain for gain, _ in fits], axis=1)
@@ -57,9 +60,7 @@ def dci(
     return DCI(_concentration(importance), _concentration(importance.T), accuracy, importance)
 
 
-def _classifier(
-    estimator: Estimator, n_jobs: int, seed: int
-) -> GradientBoostingClassifier | LGBMClassifier:
+def _classifier(estimator: Estimator, n_jobs: int, seed: int) -> GradientBoostingClassifier | LGBMClassifier:
     if estimator == "sklearn":
         return GradientBoostingClassifier(random_state=seed)
     # Depth, number of trees and learning rate are those of scikit-learn's default.

@@ -24,7 +24,7 @@ class NormalisedMutualInformation:
 
 
 def discretise(codes: np.ndarray, num_bins: int) -> np.ndarray:
-    """Bin numbers (n, units) of `num_bins` equally wide bins over each unit's range; a constant unit has one."""
+    """Bin numbers (n, units) of `num_bins` equal bins over each unit's range; a constant unit has one."""
     low, span = codes.min(axis=0), np.ptp(codes, axis=0)
     share = (codes - low) / np.where(span > 0, span, 1.0)
     return np.minimum((share * num_bins).astype(np.int64), num_bins - 1)
@@ -66,7 +66,7 @@ def nmi(
 def mig(
     codes: np.ndarray, factors: np.ndarray, *, num_train: int = 10_000, num_bins: int = 20, seed: int = 0
 ) -> MutualInformationGap:
-    """Mutual information gap (Chen et al. 2018, section 4.1): per factor, best minus second-best unit of `nmi`.
+    """Mutual information gap (Chen et al. 2018): best minus second-best unit of `nmi`, per factor.
 
     With a single unit the second best is 0. Constant units count as 0. Raises ValueError as `nmi` does.
     """
@@ -76,6 +76,6 @@ def mig(
 
 
 def gap_of_best_two(matrix: np.ndarray, floor: float = 0.0) -> np.ndarray:
-    """Per column of (units, columns), the largest minus the second largest, which is `floor` for a single row."""
+    """Per column of (units, columns), the largest minus the second largest (`floor` if there is none)."""
     ranked = np.sort(np.vstack([np.full((1, matrix.shape[1]), floor), matrix]), axis=0)
     return ranked[-1] - ranked[-2]

@@ -1,4 +1,4 @@
-"""How pure a unit's neighbourhoods and anchors are in a factor's labels (the paper's Figure 1, as numbers)."""
+"""How pure a unit's neighbourhoods and anchors are in a factor's labels (Figure 1 as numbers)."""
 
 from dataclasses import dataclass
 
@@ -16,9 +16,11 @@ from dyga.metrics._checks import (
 
 @dataclass(frozen=True)
 class Purity:
-    """`score` in [0, 1] is the mean of `per_unit` (units,), each unit's value for its `best_factor` (units,).
+    """`score` in [0, 1] is the mean of `per_unit` (units,), each unit's value for its `best_factor`
+    (units,).
 
-    `matrix` (units, factors) has all of them, and `chance` (factors,) what a unit that knows nothing reaches.
+    `matrix` (units, factors) has all of them, and `chance` (factors,) what a unit that knows nothing
+    reaches.
     """
 
     score: float
@@ -30,7 +32,7 @@ class Purity:
 
 @dataclass(frozen=True)
 class AnchorPurity(Purity):
-    """A `Purity` weighted by members, and `per_anchor` (units, anchors) for the best factor, NaN where unused."""
+    """A `Purity` and its `per_anchor` (units, anchors) for the best factor, NaN where unused."""
 
     per_anchor: np.ndarray
 
@@ -43,12 +45,12 @@ def knn_purity(
     num_train: int = 10_000,
     seed: int = 0,
 ) -> Purity:
-    """k-nearest-neighbour label purity of features (n, units, dim) or codes (n, units) for factors (n, factors).
+    """k-nearest-neighbour label purity: features (n, units, dim) or (n, units), factors (n, factors).
 
-    Per unit and factor: the share of a row's `neighbours` nearest rows (Euclidean, in that unit alone, itself left
-    out) that carry its label, averaged over `num_train` rows; then each unit's best factor. A factor of few
-    values is pure by chance: compare with `chance`, the sum of squared label shares, which is where a constant unit lands. Raises
-    ValueError for unfit input or fewer than `num_train` rows.
+    Per unit and factor: the share of a row's `neighbours` nearest rows (Euclidean, in that unit alone,
+    itself left out) that carry its label, averaged over `num_train` rows; then each unit's best factor. A
+    factor of few values is pure by chance: compare with `chance`, the sum of squared label shares, which is
+    where a constant unit lands. Raises ValueError for unfit input or fewer than `num_train` rows.
     """
     features = checked_units(features, "features", ndim=(2, 3))
     labels = checked_factors(factors, len(features))
@@ -70,11 +72,11 @@ def knn_purity(
 
 
 def anchor_purity(assignments: np.ndarray, factors: np.ndarray) -> AnchorPurity:
-    """Share of the majority label among each anchor's members, for assignments (n, units) and factors (n, factors).
+    """Share of the majority label in each anchor: assignments (n, units), factors (n, factors).
 
-    Averaged over a unit's anchors by their number of members; then each unit's best factor. `chance` is the share of
-    a factor's commonest label, what a unit with a single anchor has. More anchors are purer by construction, so
-    compare at equal counts. Raises ValueError for unfit input.
+    Averaged over a unit's anchors by their number of members; then each unit's best factor. `chance` is the
+    share of a factor's commonest label, what a unit with a single anchor has. More anchors are purer by
+    construction, so compare at equal counts. Raises ValueError for unfit input.
     """
     assignments = checked_integers(assignments, "assignments")
     if assignments.min() < 0:

@@ -1,0 +1,199 @@
+"""The command line: dyga reproduce | train | first-stage | evaluate | data. Options are checked before anything is loaded."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from .config import (
+    DATASETS,
+    DEFAULT_VARIANTS,
+    PROFILES,
+    VARIANTS,
+    Config,
+    make_config,
+    parse_numbers,
+    parse_variants,
+)
+
+ROOT = Path(__file__).parent.parent
+LAST_NOTEBOOK = 7
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with one line for an error, which lists what is valid."""
+
+    def error(self, message: str) -> NoReturn:
+        if message.startswith("unrecognized arguments"):
+            options = sorted(o for a in self._actions for o in a.option_strings if o.startswith("--"))
+            message += f": valid are {', '.join(options)}"
+        print(f"{self.prog}: {message}", file=sys.stderr)
+        raise SystemExit(2)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs one command. Exit code 2 with one line for bad input, 1 for a failure, 130 for Ctrl-C."""
+    parser = Parser(prog="dyga", description="Latent units via diffusion models: reproduce, train, evaluate.")
+    commands = parser.add_subparsers(dest="command", required=True, parser_class=Parser, metavar="COMMAND")
+    for name, function in COMMANDS.items():
+        command = commands.add_parser(name, help=function.__doc__, description=function.__doc__, allow_abbrev=False)
+        _add_options(command, name)
+    parser.set_defaults(folder=None)
+    options, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        commands.choices[options.command].error(f"unrecognized arguments: {' '.join(unknown)}")
+    try:
+        _check(options)
+        COMMANDS[options.command](options)
+    except (ValueError, FileNotFoundError) as error:
+        _fail(2, error)
+    except (RuntimeError, OSError, FloatingPointError) as error:
+        _fail(1, error)
+    except KeyboardInterrupt:
+        _fail(130, "interrupted: the same command goes on from here")
+
+
+def _fail(code: int, message: object) -> NoReturn:
+    print(f"dyga: {' '.join(str(message).split())}", file=sys.stderr)
+    raise SystemExit(code)
+
+
+def _add_options(command: argparse.ArgumentParser, name: str) -> None:
+    if name == "evaluate":
+        command.add_argument("folder", metavar="RUN", help="a run folder")
+    else:
+        command.add_argument("--dataset", default="rooms3d", help=f"{', '.join(DATASETS)} or folder:PATH")
+    command.add_argument("--data-dir", help="an existing folder for data and caches (default: data/)")
+    if name == "data":
+        return
+    if name != "evaluate":
+        command.add_argument("--profile", default="quick", help=", ".join(PROFILES))
+    if name == "train":
+        command.add_argument("--variant", default="decorrelated", help=", ".join(VARIANTS))
+        command.add_argument("--seed", default="0", help="a number")
+    if name in ("train", "first-stage"):
+        command.add_argument("--folder", help="where to (default: runs/<dataset>-<profile>/<variant>-seed<k>)")
+    if name == "reproduce":
+        command.add_argument("--variants", default=",".join(DEFAULT_VARIANTS), help=f"{', '.join(VARIANTS)} or all")
+        command.add_argument("--seeds", default="0", help="as 0,1 or 0-4")
+        command.add_argument("--notebooks", help="as 03,04 (default: all)")
+        command.add_argument("--out", help="a folder for runs/, figures/ and data/ instead of this checkout")
+        command.add_argument("--check", action="store_true", help="check the options, write nothing")
+
+
+def _check(options: argparse.Namespace) -> None:
+    """ValueError for anything wrong that can be seen before the work starts."""
+    if "dataset" in options and options.dataset.startswith("folder:"):
+        if not Path(options.dataset.removeprefix("folder:")).is_dir():
+            raise ValueError(f"--dataset {options.dataset}: there is no such folder")
+        options.dataset = f"folder:{Path(options.dataset.removeprefix('folder:')).resolve()}"
+    if options.data_dir and not Path(options.data_dir).is_dir():
+        raise ValueError(f"--data-dir {options.data_dir}: there is no such folder")
+    if options.command in ("train", "first-stage", "reproduce"):
+        make_config(options.profile, options.dataset)
+    if options.command == "train":
+        options.config = _config(options)
+    if options.command == "reproduce":
+        parse_variants(options.variants)
+        parse_numbers(options.seeds, "seeds", 0, 10_000)
+        if options.notebooks:
+            parse_numbers(options.notebooks, "notebooks", 1, LAST_NOTEBOOK)
+        _check_writable(Path(options.out) if options.out else ROOT)
+
+
+def _check_writable(out: Path) -> None:
+    existing = next(p for p in (out.absolute(), *out.absolute().parents) if p.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        raise ValueError(f"--out {out}: {existing} is not a folder that can be written to")
+
+
+def _config(options: argparse.Namespace) -> Config:
+    seeds = parse_numbers(options.seed, "seed", 0, 10_000)
+    if len(seeds) > 1:
+        raise ValueError(f"seed '{options.seed}': valid is one number; several go to 'reproduce --seeds'")
+    return make_config(options.profile, options.dataset, options.variant, seeds[0])
+
+
+def _data_dir(options: argparse.Namespace) -> Path | None:
+    return Path(options.data_dir) if options.data_dir else None
+
+
+def reproduce(options: argparse.Namespace) -> None:
+    """Train the variants and regenerate every figure, table and the report."""
+    if options.check:
+        return
+    from .pipeline import Study, reproduce
+
+    root = Path(options.out).resolve() if options.out else ROOT
+    data_dir = options.data_dir or (str(root / "data") if options.out else "")
+    if options.out:
+        Path(data_dir).mkdir(parents=True, exist_ok=True)
+    study = Study(options.dataset, options.profile, options.variants, options.seeds, str(root), data_dir)
+    numbers = parse_numbers(options.notebooks, "notebooks", 1, LAST_NOTEBOOK) if options.notebooks else None
+    page = reproduce(study, numbers)
+    print(f"report: {page}\nfigures: {study.figures}")
+
+
+def train(options: argparse.Namespace) -> None:
+    """Train one variant with one seed, then evaluate it."""
+    from tqdm import tqdm
+
+    from .runs import evaluate, load_run
+    from .training import train
+
+    config = options.config
+    folder = Path(options.folder) if options.folder else _study_folder(config) / f"{config.variant}-seed{config.seed}"
+    with tqdm(total=config.steps, desc=folder.name, mininterval=10, ascii=True, unit="step") as bar:
+        for record in train(config, folder, _data_dir(options)):
+            bar.update(record["step"] - bar.n)
+            bar.set_postfix(loss=f"{record['loss']:.3f}", refresh=False)
+    _print_metrics(evaluate(load_run(folder, _data_dir(options))))
+
+
+def first_stage(options: argparse.Namespace) -> None:
+    """Train the first stage that a study's runs share."""
+    from .training import train_first_stage
+
+    config = make_config(options.profile, options.dataset)
+    folder = Path(options.folder) if options.folder else _study_folder(config) / "first_stage"
+    train_first_stage(config, folder, _data_dir(options))
+
+
+def evaluate(options: argparse.Namespace) -> None:
+    """Measure a trained run: codes and metrics.json."""
+    from .runs import evaluate, load_run
+
+    _print_metrics(evaluate(load_run(options.folder, _data_dir(options))))
+
+
+def data(options: argparse.Namespace) -> None:
+    """Prepare a data set and say what is in it."""
+    from .data import load_dataset
+
+    dataset = load_dataset(options.dataset, _data_dir(options))
+    pairs = zip(dataset.factor_names, dataset.factor_sizes, strict=True)
+    print(f"{options.dataset}: {len(dataset.images):,} images; {', '.join(f'{n} {s}' for n, s in pairs) or 'no factors'}")
+
+
+def _study_folder(config: Config) -> Path:
+    from .config import dataset_slug
+
+    return ROOT / "runs" / f"{dataset_slug(config.dataset)}-{config.profile}"
+
+
+def _print_metrics(values: dict) -> None:
+    shown = {name: value for name, value in values.items() if isinstance(value, float)}
+    print("  ".join(f"{name} {value:.3f}" for name, value in shown.items()) or values.get("note", ""))
+
+
+COMMANDS = {
+    "reproduce": reproduce,
+    "train": train,
+    "first-stage": first_stage,
+    "evaluate": evaluate,
+    "data": data,
+}
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,54 @@
+"""Weights as safetensors, settings as JSON, each complete or absent; the state to resume from is a file of its own."""
+
+import io
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import nn
+
+from .config import Config, from_json
+from .provenance import write_atomically
+
+
+def save_model(path: Path, model: nn.Module) -> None:
+    """Writes the parameters and buffers of `model` to `path` (safetensors)."""
+    write_atomically(path, save({name: tensor.contiguous() for name, tensor in model.state_dict().items()}))
+
+
+def load_model(path: Path, model: nn.Module) -> None:
+    """Reads `path` into `model`. ValueError, naming the file, if it is missing, damaged or of another model."""
+    try:
+        model.load_state_dict(load_file(path))
+    except FileNotFoundError:
+        raise ValueError(f"{path}: there is no such checkpoint") from None
+    except SafetensorError as error:
+        raise ValueError(f"{path}: damaged checkpoint ({error}); delete it and train again") from None
+    except RuntimeError:
+        raise ValueError(f"{path}: checkpoint of another configuration; delete it and train again") from None
+
+
+def save_resume(path: Path, state: dict) -> None:
+    """Writes a nested dict of tensors and numbers to `path`."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    write_atomically(path, buffer.getvalue())
+
+
+def load_resume(path: Path) -> dict | None:
+    """Reads `save_resume` back, without unpickling code; None if there is none. ValueError if it is damaged."""
+    if not path.exists():
+        return None
+    try:
+        return torch.load(path, weights_only=True, map_location="cpu")
+    except Exception as error:
+        raise ValueError(f"{path}: damaged ({type(error).__name__}); delete it to start this run again") from None
+
+
+def load_config(folder: Path) -> Config:
+    """The configuration of a run folder. ValueError, naming the folder, if it holds no run."""
+    try:
+        return from_json((folder / "config.json").read_text())
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{folder}: not a run folder ({error})") from None

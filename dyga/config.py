@@ -1,0 +1,210 @@
+"""Profiles, variants and their settings: one frozen dataclass, standard library only.
+
+`paper` holds the settings of arXiv 2410.23820; `quick` and `smoke` depart from them where `DEPARTURES` says, and why.
+Source of the paper's settings: its section 4 and the released configuration files.
+"""
+
+import json
+from dataclasses import asdict, dataclass, fields, replace
+
+
+@dataclass(frozen=True)
+class Config:
+    """Every setting of one training run. Sizes are counts, `dim`s are channels, rates are per step."""
+
+    profile: str = "paper"
+    dataset: str = "rooms3d"
+    variant: str = "full"
+    seed: int = 0
+    # first stage: image -> latent
+    first_stage: str = "vq"
+    first_stage_steps: int = 50_000
+    # feature extractor: image -> latent units
+    extractor_kernels: tuple[tuple[int, int], ...] = ((7, 1), (4, 2), (4, 2), (4, 2), (4, 2))
+    extractor_channels: tuple[int, ...] = (64, 128, 256, 256, 256)
+    units: int = 20
+    unit_hidden: tuple[int, ...] = (256, 512)
+    unit_dim: int = 32
+    normalise_scalars: bool = False
+    final_relu: bool = True
+    # denoiser
+    unet_channels: tuple[int, ...] = (64, 128, 256, 256)
+    res_blocks: int = 2
+    attention_levels: tuple[int, ...] = (0, 1, 2)
+    heads: int = 8
+    transformer: bool = True
+    dropout: float = 0.1
+    # the paper's two ideas, and the project's own addition
+    skip_dropout: float = 0.2
+    skip_dropout_levels: tuple[int, ...] | None = (0, 1)
+    anchoring: float = 0.1
+    max_anchors: int = 32
+    refit_every: int = 1_000
+    reservoir: int = 48_000
+    decorrelation: float = 0.0
+    # diffusion
+    prediction: str = "epsilon"
+    loss: str = "l1"
+    timesteps: int = 1_000
+    beta_start: float = 0.0015
+    beta_end: float = 0.0155
+    # optimisation
+    steps: int = 33_750
+    batch: int = 512
+    lr: float = 1e-4
+    weight_decay: float = 0.0
+    warmup: int = 0
+    decay: float = 0.0
+    clip: float = 0.0
+    ema: float = 0.9999
+    checkpoint_every: int = 500
+    # evaluation
+    evaluation_images: int = 480_000
+    dci_estimator: str = "sklearn"
+    num_train: int = 10_000
+    num_test: int = 5_000
+
+    def to_json(self) -> str:
+        """The settings as JSON; `from_json` reads them back unchanged."""
+        return json.dumps(asdict(self), indent=1)
+
+
+QUICK = dict(
+    first_stage="pooled",
+    first_stage_steps=700,
+    extractor_kernels=((8, 4), (4, 2), (4, 2)),
+    extractor_channels=(32, 64, 64),
+    units=32,
+    unit_hidden=(64, 128),
+    normalise_scalars=True,
+    final_relu=False,
+    unet_channels=(32, 64),
+    res_blocks=1,
+    attention_levels=(0, 1),
+    heads=4,
+    transformer=False,
+    dropout=0.0,
+    refit_every=150,
+    reservoir=4_096,
+    prediction="v_prediction",
+    loss="mse",
+    steps=1_300,
+    batch=64,
+    lr=6e-3,
+    weight_decay=0.01,
+    warmup=100,
+    decay=0.3,
+    clip=1.0,
+    ema=0.0,
+    checkpoint_every=100,
+    evaluation_images=20_000,
+    dci_estimator="lightgbm",
+)
+SMOKE = QUICK | dict(
+    first_stage_steps=20,
+    units=8,
+    steps=40,
+    batch=16,
+    warmup=5,
+    refit_every=15,
+    reservoir=512,
+    checkpoint_every=10,
+    evaluation_images=1_600,
+    num_train=1_000,
+    num_test=500,
+)
+PROFILES: dict[str, dict] = {"quick": QUICK, "smoke": SMOKE, "paper": {}}
+
+DEPARTURES = {
+    "first_stage": "4x4 average pooling needs no training before the diffusion; a small decoder is learned beside it",
+    "first_stage_steps": "the pooled decoder converges in under a minute",
+    "extractor_kernels": "strides of 4, 2, 2 leave 16 positions: six times cheaper at 64x64",
+    "extractor_channels": "a narrower encoder suffices for a rendered world",
+    "units": "32 units rather than 20 with decorrelation: more room to find each factor in few steps",
+    "unit_hidden": "narrower unit MLPs; the units stay curves in 32 dimensions",
+    "normalise_scalars": "batch normalisation of the scalars: DCI .06 to .19 at a small budget",
+    "final_relu": "a final ReLU left 62 to 82% of the features dead",
+    "unet_channels": "0.7 M parameters: 8 steps a second on one core",
+    "res_blocks": "one residual block a level, for speed",
+    "attention_levels": "cross attention at both resolutions",
+    "heads": "narrower channels, so fewer heads",
+    "transformer": "cross attention alone: self attention and feed-forward cost most of the time and gave nothing",
+    "dropout": "few steps do not overfit",
+    "refit_every": "a run has about a thousand steps, so anchors are refitted more often",
+    "reservoir": "4,096 recent rows give stable anchors at this refitting rate",
+    "prediction": "velocity prediction: DCI .16 to .29 at a small budget",
+    "loss": "mean squared error goes with velocity prediction",
+    "steps": "what fits into ten minutes for three variants on two cores",
+    "batch": "more, smaller steps in the same time",
+    "lr": "a small network bears, and a short run needs, a higher rate",
+    "weight_decay": "AdamW's default",
+    "warmup": "the high rate needs a warm-up",
+    "decay": "linear decay over the last 30% of the steps",
+    "clip": "guards the high rate",
+    "ema": "an average over a short run gained nothing",
+    "checkpoint_every": "a checkpoint every dozen seconds",
+    "evaluation_images": "20,000 random images instead of all 480,000: the protocols draw 15,000",
+    "dci_estimator": "LightGBM: the same measure in a thirtieth of the time",
+}
+
+VARIANTS: dict[str, dict] = {
+    "encdiff": dict(skip_dropout=0.0, anchoring=0.0),
+    "skip_dropout": dict(anchoring=0.0),
+    "anchoring": dict(skip_dropout=0.0),
+    "full": {},
+    "decorrelated": dict(decorrelation=0.05),
+}
+DEFAULT_VARIANTS = ("encdiff", "full", "decorrelated")
+DATASETS = ("rooms3d",)
+
+
+def make_config(
+    profile: str = "quick", dataset: str = "rooms3d", variant: str = "decorrelated", seed: int = 0
+) -> Config:
+    """The settings of a variant in a profile. ValueError if any name is unknown."""
+    for name, value, valid in (("profile", profile, PROFILES), ("variant", variant, VARIANTS)):
+        if value not in valid:
+            raise ValueError(f"unknown {name} '{value}': valid are {', '.join(valid)}")
+    if dataset not in DATASETS and not dataset.startswith("folder:"):
+        raise ValueError(f"unknown data set '{dataset}': valid are {', '.join(DATASETS)}, folder:PATH")
+    settings = PROFILES[profile] | VARIANTS[variant]
+    return replace(Config(**settings), profile=profile, dataset=dataset, variant=variant, seed=seed)
+
+
+def from_json(text: str) -> Config:
+    """Reads `Config.to_json` back. ValueError for unknown or missing settings."""
+    values = json.loads(text)
+    names = {f.name for f in fields(Config)}
+    if not isinstance(values, dict) or set(values) != names:
+        raise ValueError("config: not a configuration of this version (settings differ)")
+
+    def as_tuple(value):
+        return tuple(map(as_tuple, value)) if isinstance(value, list) else value
+
+    return Config(**{name: as_tuple(value) for name, value in values.items()})
+
+
+def parse_variants(text: str) -> tuple[str, ...]:
+    """'encdiff,full' or 'all' -> variant names, in the order given. ValueError lists the valid ones."""
+    names = tuple(VARIANTS) if text == "all" else tuple(dict.fromkeys(text.split(",")))
+    for name in names:
+        if name not in VARIANTS:
+            raise ValueError(f"unknown variant '{name}': valid are {', '.join(VARIANTS)}, all")
+    return names
+
+
+def parse_numbers(text: str, what: str, low: int, high: int) -> tuple[int, ...]:
+    """'0,2' or '0-4' or both mixed -> numbers. ValueError, naming `what`, unless all lie in low..high."""
+    try:
+        spans = [tuple(map(int, part.split("-"))) for part in text.split(",")]
+        numbers = tuple(dict.fromkeys(n for span in spans for n in range(span[0], span[-1] + 1)))
+        if not numbers or any(len(span) > 2 for span in spans) or min(numbers) < low or max(numbers) > high:
+            raise ValueError
+    except ValueError:
+        raise ValueError(f"{what} '{text}': valid are numbers from {low} to {high}, as 0,1 or 0-4") from None
+    return numbers
+
+
+def dataset_slug(dataset: str) -> str:
+    """A data set's name as part of a folder's name: 'folder:/my/pictures' -> 'folder-pictures'."""
+    return "folder-" + dataset.rstrip("/").split("/")[-1].split(":")[-1] if ":" in dataset else dataset

@@ -1,0 +1,41 @@
+"""Images from outside the package, read when indexed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from dyga.data.store import LazyImages
+
+SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+
+
+class FolderImages(LazyImages):
+    """All images under a folder, in order of their paths, resized and centre-cropped to size x size RGB."""
+
+    def __init__(self, folder: Path | str, size: int = 64) -> None:
+        self.folder = Path(folder).expanduser()
+        if not self.folder.is_dir():
+            raise ValueError(f"folder: {self.folder} is not a folder; need one with images in it")
+        self.paths = sorted(p for p in self.folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+        if not self.paths:
+            raise ValueError(
+                f"folder: {self.folder} holds no images; valid endings are {', '.join(SUFFIXES)}"
+            )
+        super().__init__(len(self.paths), size, size)
+
+    def _batch(self, indices: np.ndarray) -> np.ndarray:
+        images = np.empty((len(indices), *self.shape[1:]), np.uint8)
+        for image, index in zip(images, indices, strict=True):
+            image[:] = self._read(self.paths[index])
+        return images
+
+    def _read(self, path: Path) -> Image.Image:
+        try:
+            with Image.open(path) as stored:
+                upright = ImageOps.exif_transpose(stored).convert("RGB")
+        except (OSError, Image.DecompressionBombError) as error:
+            raise ValueError(f"folder: {path} cannot be read as an image ({error})") from error
+        return ImageOps.fit(upright, self.shape[1:3], Image.Resampling.LANCZOS)

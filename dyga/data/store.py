@@ -1,0 +1,92 @@
+"""Where prepared data live, how a cache is written whole or not at all, and images made on demand."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+
+class LazyImages:
+    """Images (n, height, width, 3) uint8 that are made when indexed; a subclass gives `_batch`."""
+
+    dtype = np.dtype(np.uint8)
+    ndim = 4
+
+    def __init__(self, count: int, height: int, width: int) -> None:
+        self.shape = (count, height, width, 3)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def _batch(self, indices: np.ndarray) -> np.ndarray:
+        """Images (k, height, width, 3) of k indices, each in 0..n-1."""
+        raise NotImplementedError
+
+    def __getitem__(self, key: int | slice | np.ndarray | list) -> np.ndarray:
+        """One image for an integer; for a slice, a mask or integers of any shape, that shape of images."""
+        if isinstance(key, slice):
+            return self._batch(np.arange(*key.indices(len(self))))
+        indices = np.asarray(key)
+        if indices.dtype == bool and indices.shape == (len(self),):
+            indices = np.flatnonzero(indices)
+        elif indices.size == 0 and isinstance(key, list):
+            indices = indices.astype(np.int64)
+        if isinstance(key, tuple) or indices.dtype.kind not in "iu":
+            raise IndexError(
+                f"index: {key!r} given; valid are an integer, a slice, integers, or a mask of all images"
+            )
+        indices = indices.astype(np.int64)
+        if indices.size and not (indices.min() >= -len(self) and indices.max() < len(self)):
+            raise IndexError(
+                f"index: {indices.min()}..{indices.max()} given; valid are {-len(self)}..{len(self) - 1}"
+            )
+        images = self._batch(np.where(indices < 0, indices + len(self), indices).ravel())
+        return images.reshape(indices.shape + self.shape[1:])
+
+
+def default_data_dir() -> Path:
+    """The repository's data/ beside the package if it can be written, else dyga/ in the user's cache."""
+    beside = Path(__file__).resolve().parents[2] / "data"
+    if beside.is_dir() and os.access(beside, os.W_OK):
+        return beside
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dyga"
+
+
+def load_array(path: Path, key: str) -> np.ndarray | None:
+    """The array that `save_array` wrote under this key; None if absent, damaged or of another key."""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            array = stored["array"]
+            if str(stored["key"]) == key and str(stored["digest"]) == _digest(array):
+                return array
+    except (OSError, EOFError, KeyError, ValueError, NotImplementedError, zipfile.BadZipFile, zlib.error):
+        pass  # a missing or half-written file means only that the caller builds it again
+    return None
+
+
+def save_array(path: Path, key: str, array: np.ndarray) -> bool:
+    """Write an array so that the file is complete or absent; False if the folder cannot be written."""
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as stream:
+            temporary = Path(stream.name)
+            np.savez_compressed(stream, array=array, key=key, digest=_digest(array))
+        temporary.chmod(0o644)  # a temporary file is private, a cache may be shared
+        os.replace(temporary, path)
+        return True
+    except OSError:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+        return False
+
+
+def _digest(array: np.ndarray) -> str:
+    header = f"{array.dtype.str}{array.shape}".encode()
+    return hashlib.sha256(header + np.ascontiguousarray(array).tobytes()).hexdigest()

@@ -1,0 +1,117 @@
+"""The model as a whole, in the order of the paper's Figure 2: units, alignment to anchors, denoiser, loss; and back: sampling."""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from diffusers import DDIMScheduler
+from torch import Tensor, nn
+
+from .anchoring import GaussianAnchors
+from .config import Config
+from .models import FeatureExtractor, SkipDropout, UNet
+from .models.autoencoder import FIRST_STAGES
+
+
+class Loss(NamedTuple):
+    """Terms of one step: `total` is minimised; `features` (batch, units, dim) feed the anchors' reservoir."""
+
+    total: Tensor
+    diffusion: Tensor
+    decorrelation: Tensor
+    features: Tensor
+
+
+class LatentUnitDiffusion(nn.Module):
+    """A diffusion model conditioned on latent units, with Dynamic Gaussian Anchoring and Skip Dropout as configured."""
+
+    def __init__(self, config: Config):
+        super().__init__()
+        self.config = config
+        self.feature_extractor = FeatureExtractor(
+            config.units,
+            config.unit_dim,
+            config.extractor_kernels,
+            config.extractor_channels,
+            config.unit_hidden,
+            config.normalise_scalars,
+            config.final_relu,
+        )
+        self.anchors = GaussianAnchors(config.units, config.unit_dim, config.max_anchors)
+        self.latent_shape = FIRST_STAGES[config.first_stage].latent_shape
+        self.denoiser = UNet(
+            self.latent_shape[0],
+            config.unet_channels,
+            config.res_blocks,
+            config.attention_levels,
+            config.heads,
+            config.unit_dim,
+            config.transformer,
+            config.dropout,
+        )
+        SkipDropout(config.skip_dropout, config.skip_dropout_levels).attach(self.denoiser)
+        self.schedule = DDIMScheduler(
+            config.timesteps,
+            config.beta_start,
+            config.beta_end,
+            "scaled_linear",
+            clip_sample=False,
+            prediction_type=config.prediction,
+        )
+
+    def align(self, features: Tensor) -> Tensor:
+        """Dynamic Gaussian Anchoring: features (batch, units, dim) pulled toward their anchors, once there are any."""
+        if not self.config.anchoring or not self.anchors.fitted:
+            return features
+        return self.anchors.align(features, self.config.anchoring)
+
+    def loss(self, images: Tensor, latents: Tensor, generator: torch.Generator) -> Loss:
+        """Denoising loss of images (batch, 3, 64, 64) in [-1, 1] with latents (batch, *latent_shape); paper, equation 1."""
+        scalars = self.feature_extractor.scalars(images)
+        features = self.feature_extractor.unit_mlps(scalars)
+        units = self.align(features)
+        noise = torch.randn(latents.shape, generator=generator).to(latents)
+        time = torch.randint(self.config.timesteps, (len(latents),), generator=generator).to(latents.device)
+        noisy = self.schedule.add_noise(latents, noise, time)
+        velocity = self.config.prediction == "v_prediction"
+        target = self.schedule.get_velocity(latents, noise, time) if velocity else noise
+        distance = F.mse_loss if self.config.loss == "mse" else F.l1_loss
+        diffusion = distance(self.denoiser(noisy, time, units), target)
+        decorrelation = decorrelation_penalty(scalars)
+        total = diffusion + self.config.decorrelation * decorrelation
+        return Loss(total, diffusion.detach(), decorrelation.detach(), features.detach())
+
+    @torch.no_grad()
+    def sample(self, features: Tensor, steps: int = 10, seed: int = 0, same_noise: bool = True) -> Tensor:
+        """Latents (n, *latent_shape) for features (n, units, dim), by DDIM. With `same_noise` all rows start from one noise
+        tensor, so that pictures differ by their units alone."""
+        generator = torch.Generator().manual_seed(seed)
+        rows = 1 if same_noise else len(features)
+        latents = torch.randn(rows, *self.latent_shape, generator=generator).to(features)
+        latents = latents.expand(len(features), *self.latent_shape)
+        units = self.align(features)
+        self.schedule.set_timesteps(steps)
+        for time in self.schedule.timesteps:
+            prediction = self.denoiser(latents, time.expand(len(latents)).to(features.device), units)
+            latents = self.schedule.step(prediction, time, latents).prev_sample
+        return latents
+
+
+def decorrelation_penalty(scalars: Tensor) -> Tensor:
+    """Sum of squared off-diagonal correlations of the batch's scalars (batch, units), over the number of units.
+
+    The project's own addition, not in the paper: it assumes, as the metrics do, that factors are independent.
+    """
+    standard = (scalars - scalars.mean(dim=0)) / (scalars.std(dim=0) + 1e-5)
+    correlation = standard.T @ standard / (len(scalars) - 1)
+    return (correlation.square().sum() - correlation.diagonal().square().sum()) / scalars.shape[1]
+
+
+def to_tensor(images) -> Tensor:
+    """uint8 images (n, H, W, 3) -> float (n, 3, H, W) in [-1, 1]."""
+    return torch.from_numpy(images).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
+
+
+def to_images(tensor: Tensor):
+    """Float (n, 3, H, W) in [-1, 1] -> uint8 images (n, H, W, 3)."""
+    return tensor.add(1).mul(127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).contiguous().numpy()

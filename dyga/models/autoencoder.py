@@ -1,0 +1,86 @@
+"""First stages: image (batch, 3, 64, 64) in [-1, 1] <-> latent. Both train by `loss(images)` and are frozen afterwards."""
+
+import torch
+import torch.nn.functional as F
+from diffusers import VQModel
+from torch import Tensor, nn
+
+
+class PooledAutoencoder(nn.Module):
+    """The quick profile's first stage: average pooling one way, a small learned decoder the other.
+
+    encode: 4x4 average pool -> 3x16x16, divided by the data's standard deviation, pixel-unshuffled -> 12x8x8. There is nothing to
+    train before the diffusion; `calibrate` must have seen data once.
+    """
+
+    latent_shape = (12, 8, 8)
+
+    def __init__(self, width: int = 48):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(()))
+        self.register_buffer("std", torch.ones(()))
+        self.decoder = nn.Sequential(
+            nn.Conv2d(3, width, 3, padding=1), nn.ReLU(),
+            nn.Conv2d(width, width, 3, padding=1), nn.ReLU(),
+            nn.Conv2d(width, width, 3, padding=1), nn.ReLU(),
+            nn.Conv2d(width, 48, 3, padding=1), nn.PixelShuffle(4),
+        )  # fmt: skip
+
+    def calibrate(self, images: Tensor) -> None:
+        """Sets the latent's mean and standard deviation from a sample of the data."""
+        pooled = F.avg_pool2d(images, 4)
+        self.mean, self.std = pooled.mean(), pooled.std()
+
+    def encode(self, images: Tensor) -> Tensor:
+        """(batch, 3, 64, 64) -> (batch, 12, 8, 8), about unit variance."""
+        return F.pixel_unshuffle((F.avg_pool2d(images, 4) - self.mean) / self.std, 2)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """(batch, 12, 8, 8) -> (batch, 3, 64, 64)."""
+        pooled = F.pixel_shuffle(latents, 2)
+        coarse = F.interpolate(pooled * self.std + self.mean, scale_factor=4.0, mode="bilinear")
+        return coarse + self.decoder(pooled)
+
+    def loss(self, images: Tensor) -> Tensor:
+        """Mean absolute error of the reconstruction."""
+        return F.l1_loss(self.decode(self.encode(images)), images)
+
+
+class VQAutoencoder(nn.Module):
+    """The paper's first stage: VQ autoencoder, 64x64x3 -> 16x16x3, codebook 2048x3 (section 4, implementation details)."""
+
+    latent_shape = (3, 16, 16)
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("std", torch.ones(()))
+        self.model = VQModel(
+            down_block_types=("DownEncoderBlock2D",) * 3,
+            up_block_types=("UpDecoderBlock2D",) * 3,
+            block_out_channels=(32, 64, 128),
+            layers_per_block=2,
+            latent_channels=3,
+            num_vq_embeddings=2048,
+            vq_embed_dim=3,
+        )
+
+    def calibrate(self, images: Tensor) -> None:
+        """Sets the scale that gives latents unit variance, after training."""
+        self.std = self.model.encode(images).latents.std()
+
+    def encode(self, images: Tensor) -> Tensor:
+        """(batch, 3, 64, 64) -> (batch, 3, 16, 16), before quantisation, about unit variance."""
+        return self.model.encode(images).latents / self.std
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """(batch, 3, 16, 16) -> (batch, 3, 64, 64); quantises first."""
+        return self.model.decode(latents * self.std).sample
+
+    def loss(self, images: Tensor) -> Tensor:
+        """Mean absolute error plus the codebook and commitment loss (VQ-VAE, van den Oord et al. 2017)."""
+        quantised, commitment, _ = self.model.quantize(self.model.quant_conv(self.model.encoder(images)))
+        decoded = self.model.decode(quantised, force_not_quantize=True).sample
+        return F.l1_loss(decoded, images) + commitment
+
+
+FIRST_STAGES = {"pooled": PooledAutoencoder, "vq": VQAutoencoder}

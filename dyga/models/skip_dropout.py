@@ -1,0 +1,54 @@
+"""Skip Dropout (paper, section 3.3): thin the U-Net's skip connections, so that it has to listen to the latent units."""
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class SkipDropoutHandle:
+    """Returned by `SkipDropout.attach`; `remove()` detaches without a trace."""
+
+    def __init__(self, hooks: list):
+        self._hooks = hooks
+
+    def remove(self) -> None:
+        """Detaches; calling it again does nothing."""
+        while self._hooks:
+            self._hooks.pop().remove()
+
+
+class SkipDropout:
+    """In training, drops each channel of the skip tensors with probability `p` and scales the rest by 1/(1-p).
+
+    Attaches to this project's UNet and to any diffusers UNet2DModel or UNet2DConditionModel, whose `up_blocks` receive their
+    skip tensors as the argument `res_hidden_states_tuple`. In eval mode it is the identity. `levels` counts resolutions from
+    the finest (0); None means all. ValueError unless 0 <= p < 1.
+    """
+
+    def __init__(self, p: float = 0.2, levels: Sequence[int] | None = None):
+        if not 0 <= p < 1:
+            raise ValueError(f"p is {p}: valid is 0 <= p < 1")
+        self.p, self.levels = p, levels
+
+    def attach(self, unet: nn.Module) -> SkipDropoutHandle:
+        """Attaches to `unet`. ValueError if it has no `up_blocks` or a level that does not exist is asked for."""
+        blocks = getattr(unet, "up_blocks", None)
+        if not isinstance(blocks, nn.ModuleList) or not len(blocks):
+            raise ValueError(f"{type(unet).__name__} has no up_blocks: valid are dyga's UNet and diffusers' 2D U-Nets")
+        levels = range(len(blocks)) if self.levels is None else self.levels
+        if not set(levels) <= set(range(len(blocks))):
+            raise ValueError(f"levels {tuple(levels)}: this U-Net has levels 0 to {len(blocks) - 1}")
+        # up_blocks run from the coarsest level to the finest
+        chosen = [blocks[len(blocks) - 1 - level] for level in levels]
+        return SkipDropoutHandle([b.register_forward_pre_hook(self._thin, with_kwargs=True) for b in chosen])
+
+    def _thin(self, block: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+        if not block.training or self.p == 0:
+            return args, kwargs
+        if "res_hidden_states_tuple" in kwargs:
+            return args, kwargs | {"res_hidden_states_tuple": self._drop(kwargs["res_hidden_states_tuple"])}
+        return (args[0], self._drop(args[1]), *args[2:]), kwargs
+
+    def _drop(self, skips: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return tuple(F.dropout2d(skip, self.p, training=True) for skip in skips)

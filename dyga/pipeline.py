@@ -1,0 +1,239 @@
+"""A study: one data set, one profile, some variants and seeds; trained by workers, told by notebooks, gathered in a report."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+from matplotlib.figure import Figure
+
+from . import report
+from .config import VARIANTS, Config, dataset_slug, make_config, parse_numbers, parse_variants
+from .provenance import describe, write_atomically, write_json
+
+NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
+WORKERS = 2
+
+
+@dataclass(frozen=True)
+class Study:
+    """Where a study lives and what belongs to it. `root` holds runs/ and figures/; ValueError for unknown names."""
+
+    dataset: str = "rooms3d"
+    profile: str = "quick"
+    variants: str = "encdiff,full,decorrelated"
+    seeds: str = "0"
+    root: str = ".."
+    data_dir: str = ""
+
+    def __post_init__(self):
+        parse_variants(self.variants)
+        parse_numbers(self.seeds, "seeds", 0, 10_000)
+        make_config(self.profile, self.dataset)
+
+    @property
+    def name(self) -> str:
+        """The folder's name, <dataset>-<profile>."""
+        return f"{dataset_slug(self.dataset)}-{self.profile}"
+
+    @property
+    def runs(self) -> Path:
+        """The folder of runs, executed notebooks and report.html."""
+        return Path(self.root).resolve() / "runs" / self.name
+
+    @property
+    def figures(self) -> Path:
+        """The folder of figures and tables."""
+        return Path(self.root).resolve() / "figures" / self.name
+
+    def configs(self) -> list[Config]:
+        """One configuration per variant and seed; what is measured to help most trains first."""
+        order = sorted(parse_variants(self.variants), key=list(VARIANTS).index, reverse=True)
+        seeds = parse_numbers(self.seeds, "seeds", 0, 10_000)
+        return [make_config(self.profile, self.dataset, v, s) for s in seeds for v in order]
+
+    def folder(self, config: Config) -> Path:
+        """<runs>/<variant>-seed<k>."""
+        return self.runs / f"{config.variant}-seed{config.seed}"
+
+    def finished(self) -> dict[tuple[str, int], Path]:
+        """(variant, seed) -> folder, variants in the table's order. FileNotFoundError names the notebook to run first."""
+        wanted = sorted(self.configs(), key=lambda c: (list(VARIANTS).index(c.variant), c.seed))
+        folders = {(c.variant, c.seed): self.folder(c) for c in wanted}
+        missing = [f.name for f in folders.values() if not (f / "metrics.json").exists()]
+        if missing:
+            raise FileNotFoundError(f"not trained yet: {', '.join(missing)}. Run notebook 02_training first")
+        return folders
+
+    def train(self) -> None:
+        """Trains and evaluates what is not finished, over two workers; prints a line of progress every few seconds."""
+        commands = [["first-stage", "--dataset", self.dataset, "--profile", self.profile]]
+        commands[0] += ["--folder", str(self.runs / "first_stage")]
+        for config in self.configs():
+            command = ["train", "--dataset", self.dataset, "--profile", self.profile, "--variant", config.variant]
+            commands.append([*command, "--seed", str(config.seed), "--folder", str(self.folder(config))])
+        if make_config(self.profile).first_stage == "pooled":
+            # The decoder is needed last: let it fill the worker that is free first.
+            commands.append(commands.pop(0))
+        else:
+            _run_workers([self._command(commands.pop(0))], 1)
+        pending = [self._command(c) for c in commands if not _is_finished(Path(c[-1]))]
+        _run_workers(pending, WORKERS)
+
+    def _command(self, arguments: list[str]) -> list[str]:
+        data = ["--data-dir", self.data_dir] if self.data_dir else []
+        return [sys.executable, "-m", "dyga", arguments[0], *data, *arguments[1:]]
+
+    def save_figure(self, figure: Figure, name: str, **provenance) -> Figure:
+        """Writes figures/<name>.png, .svg and .json (where it comes from); returns the figure, for the notebook to show."""
+        self.figures.mkdir(parents=True, exist_ok=True)
+        origin = self._origin(**provenance)
+        text = json.dumps(origin)
+        for suffix, keys in (("png", {"Description": text}), ("svg", {"Description": text, "Date": None})):
+            partial = self.figures / f".{name}.{suffix}.tmp"
+            figure.savefig(partial, format=suffix, dpi=200, metadata=keys)
+            os.replace(partial, self.figures / f"{name}.{suffix}")
+        write_json(self.figures / f"{name}.json", origin)
+        return figure
+
+    def save_table(self, table: pd.DataFrame, name: str, caption: str, **provenance) -> pd.DataFrame:
+        """Writes figures/<name>.csv, .tex, .html and .json; returns the table, for the notebook to show."""
+        self.figures.mkdir(parents=True, exist_ok=True)
+        report.write_table(table, self.figures / name, caption)
+        write_json(self.figures / f"{name}.json", self._origin(caption=caption, **provenance))
+        return table
+
+    def _origin(self, **extra) -> dict:
+        logs = [self.folder(c) / "log.jsonl" for c in self.configs()]
+        last = {p.parent.name: p.read_text().splitlines()[-1:] for p in logs if p.exists()}
+        seconds = {name: json.loads(lines[0])["seconds"] for name, lines in last.items() if lines}
+        return describe(run=self.name, variants=self.variants, seeds=self.seeds, training_seconds=seconds, **extra)
+
+
+def _is_finished(folder: Path) -> bool:
+    last = "model.safetensors" if folder.name == "first_stage" else "metrics.json"
+    return (folder / last).exists()
+
+
+def _run_workers(commands: list[list[str]], workers: int) -> None:
+    """Runs the commands, at most `workers` at a time, one thread each. RuntimeError with a failed one's last words."""
+    threads = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+    environment = os.environ | threads | {"DYGA_PARENT": str(os.getpid())}
+    waiting, running = list(commands), []
+    last_report = time.monotonic()
+    try:
+        while waiting or running:
+            while waiting and len(running) < workers:
+                folder = Path(waiting[0][-1])
+                folder.mkdir(parents=True, exist_ok=True)
+                output = (folder / "output.txt").open("w")
+                process = subprocess.Popen(waiting.pop(0), stdout=output, stderr=output, env=environment)
+                running.append((folder, process))
+                print(f"started {folder.name} ({len(waiting)} waiting)", flush=True)
+            time.sleep(0.5)
+            for folder, process in [r for r in running if r[1].poll() is not None]:
+                running.remove((folder, process))
+                if process.returncode:
+                    words = (folder / "output.txt").read_text().strip().splitlines() or ["no output"]
+                    raise RuntimeError(f"{folder.name} failed: {words[-1]} (see {folder / 'output.txt'})")
+                print(f"finished {folder.name}", flush=True)
+            if running and time.monotonic() - last_report > 15:
+                last_report = time.monotonic()
+                print("  ".join(_progress(folder) for folder, _ in running), flush=True)
+    finally:
+        for _, process in running:
+            process.terminate()
+            process.wait()
+
+
+def _progress(folder: Path) -> str:
+    """'full-seed0 620/1300 loss 0.21', from the log's last line."""
+    try:
+        record = json.loads((folder / "log.jsonl").read_text().splitlines()[-1])
+        steps = json.loads((folder / "config.json").read_text())["steps"]
+        return f"{folder.name} {record['step']}/{steps} loss {record['loss']:.3f}"
+    except (OSError, ValueError, IndexError):
+        return f"{folder.name} under way"
+
+
+def notebook_paths(numbers: tuple[int, ...] | None = None) -> list[Path]:
+    """The notebooks in their order, or those numbered so. ValueError lists the numbers that exist."""
+    paths = {int(path.name[:2]): path for path in sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))}
+    unknown = [n for n in numbers or () if n not in paths]
+    if unknown:
+        raise ValueError(f"unknown notebook {unknown[0]:02d}: valid are {', '.join(f'{n:02d}' for n in paths)}")
+    return [paths[n] for n in numbers or paths]
+
+
+def reproduce(study: Study, numbers: tuple[int, ...] | None = None) -> Path:
+    """Executes the notebooks with papermill and gathers runs/.../report.html; returns its path.
+
+    An executed copy whose source, parameters, package and runs are unchanged is kept. RuntimeError if a cell fails: the copy
+    with the error is left as <name>.failed.ipynb.
+    """
+    paths = notebook_paths(numbers)
+    target = study.runs / "notebooks"
+    target.mkdir(parents=True, exist_ok=True)
+    start = time.monotonic()
+    for path in paths:
+        _execute(path, target / path.name, study)
+    executed = [target / path.name for path in notebook_paths() if (target / path.name).exists()]
+    page = study.runs / "report.html"
+    newest = max(path.stat().st_mtime for path in executed)
+    if not page.exists() or page.stat().st_mtime < newest:
+        seconds = round(time.monotonic() - start, 1)
+        report.gather(executed, page, title=f"dyga: {study.name}", provenance=study._origin(seconds=seconds))
+    return page
+
+
+def _execute(source: Path, executed: Path, study: Study) -> None:
+    import papermill
+
+    parameters = {name: getattr(study, name) for name in Study.__dataclass_fields__}
+    parameters["root"] = str(Path(study.root).resolve())
+    valid = papermill.inspect_notebook(str(source))
+    if set(valid) != set(parameters):
+        raise ValueError(f"{source.name}: its parameters are {sorted(valid)}: valid are {sorted(parameters)}")
+    stamp = executed.with_suffix(".stamp")
+    if executed.exists() and stamp.exists() and stamp.read_text() == _fingerprint(source, parameters, study):
+        print(f"{source.stem}: up to date", flush=True)
+        return
+    start = time.monotonic()
+    print(f"{source.stem}: running", flush=True)
+    partial = executed.with_suffix(".failed.ipynb")
+    loud = source.stem.endswith("training")
+    try:
+        papermill.execute_notebook(
+            str(source),
+            str(partial),
+            parameters=parameters,
+            kernel_name="python3",
+            cwd=str(source.parent),
+            progress_bar=False,
+            stdout_file=sys.stdout if loud else None,
+        )
+    except papermill.PapermillExecutionError as error:
+        words = f"{error.ename}: {error.evalue}"
+        raise RuntimeError(f"{source.stem}, cell {error.exec_count}: {words} (see {partial})") from None
+    os.replace(partial, executed)
+    report.notebook_html(executed, executed.with_suffix(".html"))
+    write_atomically(stamp, _fingerprint(source, parameters, study))
+    print(f"{source.stem}: done in {time.monotonic() - start:.0f} s", flush=True)
+
+
+def _fingerprint(source: Path, parameters: dict, study: Study) -> str:
+    """A hash of what an executed notebook depends on: its source, parameters, the package and the study's results."""
+    package = sorted(Path(__file__).parent.rglob("*.py"))
+    results = [study.folder(c) / "metrics.json" for c in study.configs()] if "data" not in source.stem else []
+    digest = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode())
+    cells = [cell.source for cell in nbformat.read(source, as_version=4).cells]
+    digest.update(json.dumps(cells).encode())
+    for path in [*package, *results]:
+        digest.update(path.read_bytes() if path.exists() else b"absent")
+    return digest.hexdigest()

@@ -1,0 +1,28 @@
+"""Every figure of the notebooks, the report and the README: plain arrays in, a matplotlib figure out."""
+
+from .charts import (
+    ablation,
+    anchor_scatter,
+    anchors_over_training,
+    heat_map,
+    sample_efficiency,
+    training_curves,
+    unit_order,
+)
+from .images import attention_maps, data_grid, interchange, traversal
+from .method import method
+
+__all__ = [
+    "ablation",
+    "anchor_scatter",
+    "anchors_over_training",
+    "attention_maps",
+    "data_grid",
+    "heat_map",
+    "interchange",
+    "method",
+    "sample_efficiency",
+    "training_curves",
+    "traversal",
+    "unit_order",
+]

@@ -1,0 +1,80 @@
+"""Where a result comes from (commit, versions, hardware, seconds), and files that are complete or absent."""
+
+import fcntl
+import json
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+PACKAGES = ("torch", "numpy", "scikit-learn", "lightgbm", "diffusers", "matplotlib")
+
+
+def describe(**extra) -> dict:
+    """Commit, package versions and hardware, plus `extra` (run, seed, seconds)."""
+    return {
+        "commit": git_commit(),
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "hardware": f"{_processor()}, {os.cpu_count()} cores",
+        "system": platform.system(),
+        **extra,
+    }
+
+
+def git_commit() -> str:
+    """The checkout's commit, with '+' when files differ from it; 'unknown' outside a checkout."""
+    root = Path(__file__).parent.parent
+    try:
+        ask = ["git", "-C", str(root), "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"]
+        return subprocess.run(ask, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Writes a file so that a reader, or a kill at any moment, finds the old one or the new one whole."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+    os.replace(temporary, path)
+
+
+def write_json(path: Path, value) -> None:
+    """`value` as indented JSON, written atomically; keys keep their order."""
+    write_atomically(path, json.dumps(value, indent=1) + "\n")
+
+
+@contextmanager
+def locked(folder: Path, patience: float = 60.0) -> Iterator[None]:
+    """Holds `folder` for one process; waits up to `patience` seconds. RuntimeError if another keeps it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as handle:
+        deadline = time.monotonic() + patience
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise RuntimeError(f"{folder} is in use by another run: wait for it or stop it") from None
+                time.sleep(0.2)
+        yield
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "absent"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

@@ -1,0 +1,69 @@
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dyga.data import store
+from dyga.data.store import default_data_dir, load_array, save_array
+
+ARRAY = np.random.default_rng(0).integers(0, 60, size=(3, 40), dtype=np.uint16)
+
+
+def test_an_array_comes_back_as_it_was_saved(tmp_path):
+    path = tmp_path / "new" / "folder" / "a.npz"
+    assert save_array(path, "key", ARRAY)
+    loaded = load_array(path, "key")
+    assert loaded.dtype == ARRAY.dtype
+    np.testing.assert_array_equal(loaded, ARRAY)
+    assert load_array(path, "other key") is None
+    assert [file.name for file in path.parent.iterdir()] == ["a.npz"]
+
+
+def test_no_file_cut_short_or_changed_in_any_byte_passes_for_another_array(tmp_path):
+    path = tmp_path / "a.npz"
+    save_array(path, "key", ARRAY)
+    whole = path.read_bytes()
+    for position in range(len(whole)):
+        changed = bytearray(whole)
+        changed[position] ^= 0x41
+        for content in (whole[:position], bytes(changed)):
+            path.write_bytes(content)
+            loaded = load_array(path, "key")
+            assert loaded is None or np.array_equal(loaded, ARRAY)  # a byte of no meaning may change
+    assert load_array(tmp_path / "absent.npz", "key") is None
+    assert load_array(tmp_path, "key") is None
+
+
+def test_pickled_content_is_never_opened(tmp_path):
+    path = tmp_path / "a.npz"
+    np.savez(path, array=np.array([{}], dtype=object), key="key", digest="")
+    assert load_array(path, "key") is None
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+    path = tmp_path / "a.npz"
+    save_array(path, "key", ARRAY)
+
+    def full_disk(stream, **arrays):
+        stream.write(b"half")
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(store.np, "savez_compressed", full_disk)
+    assert not save_array(path, "key", ARRAY + 1)
+    np.testing.assert_array_equal(load_array(path, "key"), ARRAY)
+    assert [file.name for file in tmp_path.iterdir()] == ["a.npz"]
+
+
+@pytest.mark.parametrize("writable", [True, False])
+def test_the_default_folder_is_the_repositorys_or_else_the_users_cache(tmp_path, monkeypatch, writable):
+    package = tmp_path / "repository" / "dyga" / "data" / "store.py"
+    monkeypatch.setattr(store, "__file__", str(package))
+    monkeypatch.setattr(os, "access", lambda path, mode: writable)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert default_data_dir() == tmp_path / "cache" / "dyga"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert default_data_dir() == Path.home() / ".cache" / "dyga"
+    (tmp_path / "repository" / "data").mkdir(parents=True)
+    beside = (tmp_path / "repository" / "data").resolve()
+    assert default_data_dir() == (beside if writable else Path.home() / ".cache" / "dyga")
