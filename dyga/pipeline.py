@@ -76,7 +76,15 @@ class Study:
         commands = [["first-stage", "--dataset", self.dataset, "--profile", self.profile]]
         commands[0] += ["--folder", str(self.runs / "first_stage")]
         for config in self.configs():
-            command = ["train", "--dataset", self.dataset, "--profile", self.profile, "--variant", config.variant]
+            command = [
+                "train",
+                "--dataset",
+                self.dataset,
+                "--profile",
+                self.profile,
+                "--variant",
+                config.variant,
+            ]
             commands.append([*command, "--seed", str(config.seed), "--folder", str(self.folder(config))])
         if make_config(self.profile).first_stage == "pooled":
             # The decoder is needed last: let it fill the worker that is free first.
@@ -113,7 +121,9 @@ class Study:
         logs = [self.folder(c) / "log.jsonl" for c in self.configs()]
         last = {p.parent.name: p.read_text().splitlines()[-1:] for p in logs if p.exists()}
         seconds = {name: json.loads(lines[0])["seconds"] for name, lines in last.items() if lines}
-        return describe(run=self.name, variants=self.variants, seeds=self.seeds, training_seconds=seconds, **extra)
+        return describe(
+            run=self.name, variants=self.variants, seeds=self.seeds, training_seconds=seconds, **extra
+        )
 
 
 def _is_finished(folder: Path) -> bool:
@@ -167,7 +177,9 @@ def notebook_paths(numbers: tuple[int, ...] | None = None) -> list[Path]:
     paths = {int(path.name[:2]): path for path in sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))}
     unknown = [n for n in numbers or () if n not in paths]
     if unknown:
-        raise ValueError(f"unknown notebook {unknown[0]:02d}: valid are {', '.join(f'{n:02d}' for n in paths)}")
+        raise ValueError(
+            f"unknown notebook {unknown[0]:02d}: valid are {', '.join(f'{n:02d}' for n in paths)}"
+        )
     return [paths[n] for n in numbers or paths]
 
 

@@ -77,9 +77,9 @@ def _write(path: Path, text: str) -> Path:
 
 
 def published_rows(table: str, dataset: str) -> pd.DataFrame:
-    """The paper's published numbers, a row per method: `method`, then each metric's mean and, as `<metric>_std`,
-    its standard deviation (NaN where not reported). Their source is in the frame's `attrs`. Tables: `table1`
-    (FactorVAE score, DCI), `table2` (TAD, FID)."""
+    """The paper's published numbers, a row per method: `method`, then each metric's mean and, as
+    `<metric>_std`, its standard deviation (NaN where not reported); the source is in the frame's
+    `attrs`. Tables: `table1` (FactorVAE score, DCI), `table2` (TAD, FID)."""
     published = json.loads(resources.files(__package__).joinpath("published.json").read_text("utf-8"))
     known = {name: list(entry["datasets"]) for name, entry in published.items() if name.startswith("table")}
     if dataset not in known.get(table, []):
@@ -111,8 +111,8 @@ def mean_spread(values: Sequence[float], spread: float | None = None, digits: in
 def write_table(
     frame: pd.DataFrame, path_stem: Path, caption: str, provenance: Mapping | None = None
 ) -> list[Path]:
-    """Write `path_stem`.csv, .tex (booktabs) and .html (a fragment), without the index. The last two carry the
-    provenance as a comment. Returns the three paths."""
+    """Write `path_stem`.csv, .tex (booktabs) and .html (a fragment), without the index; the last two carry
+    the provenance as a comment. Returns the three paths."""
     stem = Path(path_stem)
     note = json.dumps(provenance, default=str) if provenance else ""
     numbers = {"index": False, "float_format": "{:.3f}".format, "na_rep": "–"}

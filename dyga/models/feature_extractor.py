@@ -57,7 +57,11 @@ class FeatureExtractor(nn.Module):
         width, size = 3, image_size
         for (kernel, stride), out in zip(kernels, channels, strict=True):
             padding = (kernel - stride + 1) // 2
-            layers += [nn.Conv2d(width, out, kernel, stride, padding, bias=False), nn.BatchNorm2d(out), nn.ReLU()]
+            layers += [
+                nn.Conv2d(width, out, kernel, stride, padding, bias=False),
+                nn.BatchNorm2d(out),
+                nn.ReLU(),
+            ]
             width, size = out, (size + 2 * padding - kernel) // stride + 1
         self.convolutions = nn.Sequential(*layers)
         self.to_scalars = nn.Sequential(

@@ -69,7 +69,10 @@ class ContextBlock(nn.Module):
         if transformer:
             self.self_norm, self.self_attention = group_norm(channels), Attention(channels, channels, heads)
             self.feed_norm = group_norm(channels)
-            self.feed_in, self.feed_out = nn.Conv1d(channels, 8 * channels, 1), nn.Conv1d(4 * channels, channels, 1)
+            self.feed_in, self.feed_out = (
+                nn.Conv1d(channels, 8 * channels, 1),
+                nn.Conv1d(4 * channels, channels, 1),
+            )
         else:
             # Halved, not zero: from the first step on the denoiser hears the units.
             with torch.no_grad():
@@ -92,7 +95,9 @@ class ContextBlock(nn.Module):
 class Level(nn.Module):
     """The blocks of one resolution on the way up or down: (residual, context) pairs."""
 
-    def __init__(self, widths: Sequence[tuple[int, int]], embedding: int, dropout: float, context: dict | None):
+    def __init__(
+        self, widths: Sequence[tuple[int, int]], embedding: int, dropout: float, context: dict | None
+    ):
         super().__init__()
         self.residual = nn.ModuleList(ResBlock(i, o, embedding, dropout) for i, o in widths)
         self.context = nn.ModuleList(
@@ -161,7 +166,9 @@ class UNet(nn.Module):
     ):
         super().__init__()
         self.time_channels, embedding = channels[0], 4 * channels[0]
-        self.time = nn.Sequential(nn.Linear(channels[0], embedding), nn.SiLU(), nn.Linear(embedding, embedding))
+        self.time = nn.Sequential(
+            nn.Linear(channels[0], embedding), nn.SiLU(), nn.Linear(embedding, embedding)
+        )
         attention = dict(context_dim=context_dim, heads=heads, transformer=transformer)
         coarsest = len(channels) - 1
 

@@ -1,6 +1,6 @@
 """Every figure of the notebooks, the report and the README: plain arrays in, a matplotlib figure out."""
 
-from .charts import (
+from dyga.plots.charts import (
     ablation,
     anchor_scatter,
     anchors_over_training,
@@ -9,8 +9,8 @@ from .charts import (
     training_curves,
     unit_order,
 )
-from .images import attention_maps, data_grid, interchange, traversal
-from .method import method
+from dyga.plots.images import attention_maps, data_grid, interchange, traversal
+from dyga.plots.method import method
 
 __all__ = [
     "ablation",

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 from scipy.optimize import linear_sum_assignment
 
-from .style import GREY, INK, WIDTH, panel_grid, styled, variant_styles, words
+from dyga.plots.style import GREY, INK, WIDTH, panel_grid, styled, variant_styles, words
 
 
 @styled

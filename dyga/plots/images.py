@@ -10,7 +10,7 @@ from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 from scipy.ndimage import zoom
 
-from .style import WIDTH, new_figure, styled, words
+from dyga.plots.style import WIDTH, new_figure, styled, words
 
 
 def _two_lines(name: str) -> str:
@@ -96,7 +96,7 @@ def interchange(
 
 @styled
 def attention_maps(
-    images: np.ndarray, maps: np.ndarray, labels: Sequence[str], opacity: float = 0.8
+    images: np.ndarray, maps: np.ndarray, labels: Sequence[str], opacity: float = 0.88
 ) -> Figure:
     """Cross-attention as in the paper's Figure 4: images (n, H, W, 3) uint8 and, to their right, the same
     image under each unit's map (n, m, h, w), bilinear and scaled to the map's own range."""

@@ -5,7 +5,7 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse, FancyArrowPatch, FancyBboxPatch, Polygon, Rectangle
 
-from .style import GREY, INK, PALETTE, WIDTH, new_figure, styled
+from dyga.plots.style import GREY, INK, PALETTE, WIDTH, new_figure, styled
 
 BLUE, ORANGE, GREEN, PINK, AMBER, SKY = PALETTE[:6]
 

@@ -1,0 +1,35 @@
+import pytest
+import torch
+
+from dyga.models import PooledAutoencoder, VQAutoencoder
+
+
+@pytest.mark.parametrize("stage", [PooledAutoencoder, VQAutoencoder])
+def test_shapes_and_a_loss_that_training_lowers(stage):
+    torch.manual_seed(0)
+    model, images = stage(), torch.rand(2, 3, 64, 64) * 2 - 1
+    model.calibrate(images)
+    latents = model.encode(images)
+    assert latents.shape == (2, *stage.latent_shape)
+    assert model.decode(latents).shape == images.shape
+    optimiser = torch.optim.Adam(model.parameters(), 1e-3)
+    losses = []
+    for _ in range(5):
+        loss = model.loss(images)
+        losses.append(loss.item())
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    assert losses[-1] < losses[0]
+
+
+def test_calibrated_latents_have_unit_variance():
+    torch.manual_seed(0)
+    images = torch.rand(8, 3, 64, 64) * 2 - 1
+    for model in (PooledAutoencoder(), VQAutoencoder().requires_grad_(False)):
+        model.calibrate(images)
+        assert model.encode(images).std() == pytest.approx(1, abs=0.02)
+
+
+def test_the_papers_codebook():
+    assert VQAutoencoder().model.quantize.embedding.weight.shape == (2048, 3)
