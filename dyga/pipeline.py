@@ -113,8 +113,9 @@ class Study:
     def save_table(self, table: pd.DataFrame, name: str, caption: str, **provenance) -> pd.DataFrame:
         """Writes figures/<name>.csv, .tex, .html and .json; returns the table, for the notebook to show."""
         self.figures.mkdir(parents=True, exist_ok=True)
-        report.write_table(table, self.figures / name, caption)
-        write_json(self.figures / f"{name}.json", self._origin(caption=caption, **provenance))
+        origin = self._origin(caption=caption, **provenance)
+        report.write_table(table, self.figures / name, caption, origin)
+        write_json(self.figures / f"{name}.json", origin)
         return table
 
     def _origin(self, **extra) -> dict:

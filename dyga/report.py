@@ -35,7 +35,7 @@ nav li { break-inside: avoid; }
 nav a { text-decoration: none; }
 img, svg { max-width: 100%; height: auto; display: block; margin: 1.1rem auto; }
 .output_html, .rendered_html, figure { overflow-x: auto; margin-inline: 0; }
-table { border-collapse: collapse; margin: 1rem auto; font-size: 0.88rem; line-height: 1.4;
+table { border-collapse: collapse; border: 0; margin: 1rem auto; font-size: 0.88rem; line-height: 1.4;
   font-variant-numeric: tabular-nums; border-top: 2px solid var(--ink); border-bottom: 2px solid var(--ink); }
 th, td { border: 0; padding: 0.34rem 0.8rem; text-align: right; white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; }

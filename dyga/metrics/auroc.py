@@ -72,7 +72,7 @@ def _coarse_auroc(codes: np.ndarray, labels: np.ndarray, thresholds: int) -> np.
         low, span = column.min(), np.ptp(column)
         if span <= COARSE_RANGE:
             continue
-        above = column >= low + span * np.linspace(0.0, 1.0, thresholds)[:, None]  # (thresholds, n)
+        above = (column - low) / span >= np.linspace(0.0, 1.0, thresholds)[:, None]  # (thresholds, n)
         areas = []
         for predicted in (above, ~above):
             true_rate = np.sort(predicted @ labels / positives, axis=0)

@@ -7,9 +7,11 @@ import numpy as np
 from joblib import Parallel, delayed
 from lightgbm import LGBMClassifier
 from scipy.stats import entropy
+from sklearn.base import clone
 from sklearn.ensemble import GradientBoostingClassifier
 
 from dyga.metrics._checks import checked, split_rows
+from dyga.metrics.fast_trees import fast_classifier, impurity_importance
 
 Estimator = Literal["sklearn", "lightgbm"]
 
@@ -38,44 +40,26 @@ def dci(
 
     One gradient-boosted classifier per factor on `num_train` rows; informativeness is the mean accuracy on
     `num_test` others. "sklearn" is the reference (scikit-learn's defaults, `n_jobs` factors at a time);
-    "lightgbm" grows as many trees of the same depth 15 to 30 times faster; its disentanglement was within
-    0.01 of the reference on clean codes and up to 0.05 higher on noisy ones (`n_jobs` threads). A unit
-    without importance weighs nothing; if no unit has any, disentanglement and completeness are 0.0. With a
-    single factor disentanglement is 1.0, with a single unit completeness is 1.0. Raises ValueError for
-    unfit input or fewer than num_train + num_test rows.
+    "lightgbm" grows as many trees of the same depth far faster (`n_jobs` threads), with scores within about
+    0.02 of the reference's. A unit without importance weighs nothing; if no unit has any, disentanglement
+    and completeness are 0.0. With a single factor disentanglement is 1.0, with a single unit completeness
+    is 1.0. Raises ValueError for unfit input or fewer than num_train + num_test rows.
     """
     codes, labels = checked(codes, factors)
     if estimator not in ("sklearn", "lightgbm"):
         raise ValueError(f'estimator must be "sklearn" or "lightgbm", got {estimator!r}')
     train, test = split_rows(labels, seed, num_train, num_test)
-    at_once = n_jobs if estimator == "sklearn" else 1
+    if estimator == "sklearn":
+        model, at_once = GradientBoostingClassifier(random_state=seed), n_jobs
+    else:
+        model, at_once = fast_classifier(n_jobs, seed), 1
     fits = Parallel(n_jobs=at_once)(
-        delayed(_fit)(
-            _classifier(estimator, n_jobs, seed), codes[train], label[train], codes[test], label[test]
-        )
+        delayed(_fit)(clone(model), codes[train], label[train], codes[test], label[test])
         for label in labels.T
     )
     importance = np.stack([gain for gain, _ in fits], axis=1)
     accuracy = float(np.mean([correct for _, correct in fits]))
     return DCI(_concentration(importance), _concentration(importance.T), accuracy, importance)
-
-
-def _classifier(estimator: Estimator, n_jobs: int, seed: int) -> GradientBoostingClassifier | LGBMClassifier:
-    if estimator == "sklearn":
-        return GradientBoostingClassifier(random_state=seed)
-    # Depth, number of trees and learning rate are those of scikit-learn's default.
-    return LGBMClassifier(
-        importance_type="gain",
-        max_depth=3,
-        num_leaves=8,
-        n_estimators=100,
-        learning_rate=0.1,
-        deterministic=True,
-        force_row_wise=True,
-        random_state=seed,
-        n_jobs=n_jobs,
-        verbose=-1,
-    )
 
 
 def _fit(
@@ -87,7 +71,10 @@ def _fit(
 ) -> tuple[np.ndarray, float]:
     """Importance of each unit (units,), summing to 1 unless all are 0, and the test accuracy."""
     model.fit(train, train_label)
-    gain = np.asarray(model.feature_importances_, dtype=float)
+    if isinstance(model, LGBMClassifier):
+        gain = impurity_importance(model, train, train_label)
+    else:
+        gain = model.feature_importances_
     return gain / (gain.sum() or 1.0), float(np.mean(model.predict(test) == test_label))
 
 

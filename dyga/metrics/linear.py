@@ -35,8 +35,9 @@ def sap(
     """SAP (Kumar et al. 2018) of codes (n, units) for factors (n, factors).
 
     Test accuracy of a linear SVM (C 0.01, balanced classes) on each unit alone; the score is the mean over
-    factors of the best unit's accuracy minus the second best's, which is 0 with a single unit. A constant
-    unit predicts one value. Raises ValueError for unfit input or fewer than num_train + num_test rows.
+    factors of the best unit's accuracy minus the second best's, which counts as 0 if there is none. A
+    constant unit predicts one value. Raises ValueError for unfit input or fewer than num_train + num_test
+    rows.
     """
     codes, labels = checked(codes, factors)
     train, test = split_rows(labels, seed, num_train, num_test)

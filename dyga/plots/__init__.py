@@ -10,7 +10,7 @@ from dyga.plots.charts import (
     unit_order,
 )
 from dyga.plots.images import attention_maps, data_grid, interchange, traversal
-from dyga.plots.method import method
+from dyga.plots.schematic import method
 
 __all__ = [
     "ablation",

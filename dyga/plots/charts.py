@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 from scipy.optimize import linear_sum_assignment
 
 from dyga.plots.style import GREY, INK, WIDTH, panel_grid, styled, variant_styles, words
@@ -218,6 +218,7 @@ def ablation(rows: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
         axes.set_yticklabels(names if axes.get_subplotspec().is_first_col() else [])
         axes.tick_params(axis="y", length=0)
         axes.margins(x=0.12)
+        axes.xaxis.set_major_locator(MaxNLocator(4))
         axes.grid(False, axis="x")
     return figure
 

@@ -63,8 +63,9 @@ def naive_coarse(code: np.ndarray, attribute: np.ndarray, thresholds: int) -> fl
     for sign in (1, -1):
         false_rates, true_rates = [], []
         for step in range(thresholds):
-            cut = code.min() + (code.max() - code.min()) * step / (thresholds - 1)
-            predicted = code >= cut if sign > 0 else code < cut
+            place = (code - code.min()) / (code.max() - code.min())
+            cut = step / (thresholds - 1)
+            predicted = place >= cut if sign > 0 else place < cut
             false_rates.append(predicted[attribute == 0].mean())
             true_rates.append(predicted[attribute == 1].mean())
         false_rates, true_rates = sorted(false_rates), sorted(true_rates)

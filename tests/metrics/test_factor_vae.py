@@ -44,7 +44,7 @@ def test_perfect_codes_score_one_and_each_unit_votes_for_its_factor():
 def test_agrees_with_a_naive_loop():
     rng = np.random.default_rng(1)
     n = 4_000
-    # Unequal value frequencies, unequal scales and a nearly constant unit that would win votes if it were kept.
+    # Unequal value frequencies, unequal scales, and a nearly constant unit that would win votes if kept.
     factors = np.stack(
         [rng.choice(4, size=n, p=[0.6, 0.2, 0.1, 0.1]), rng.integers(6, size=n), rng.integers(3, size=n)],
         axis=1,
@@ -121,7 +121,7 @@ def test_beta_vae_of_perfect_codes_and_of_noise():
 
 
 def test_beta_vae_tells_factors_apart_even_in_a_general_rotation():
-    # A linear read-out suffices for BetaVAE, which is its known weakness: FactorVAE does not forgive the rotation.
+    # A linear read-out suffices, which is this metric's known weakness.
     factors = labels()
     turn = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))[0]
     turned = (factors - factors.mean(axis=0)) / factors.std(axis=0) @ turn

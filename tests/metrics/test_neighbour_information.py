@@ -54,7 +54,7 @@ def test_an_even_mixture_of_two_factors_is_not_modular():
 
 
 def test_explicitness_of_a_symmetric_gaussian_shift():
-    # Log-odds are linear, so the regression reaches the true conditional entropy, computed here by quadrature.
+    # Log-odds are linear, so the regression reaches the true conditional entropy: by quadrature.
     rng = np.random.default_rng(4)
     factors = rng.permutation(np.repeat([0, 1], 5_000))[:, None]
     codes = 2.0 * factors - 1.0 + rng.normal(size=(10_000, 1))

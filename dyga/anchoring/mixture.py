@@ -1,0 +1,223 @@
+"""HDDC: Gaussian mixtures whose every component has a subspace of its own, fitted for all latent units at once.
+
+High-dimensional data clustering (Bouveyron, Girard & Schmid 2007), model [a_kj b_k Q_k d_k]: Gaussian k has
+variances a_kj along the d_k axes Q_k and one noise variance b_k in all other directions, so that a log
+density takes projections only and no matrix is inverted. Shapes: U units, N rows, K anchors, D coordinates,
+P subspace axes at most. Everything is float64.
+"""
+
+import math
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor
+
+# A dead anchor's log density. Finite, since infinities do not survive a matrix product.
+DEAD = -1e30
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """One mixture per unit: `weights` (U, K), `means` (U, K, D), `axes` (U, K, D, P), `variances` (U, K, P) along
+    them, `noise` (U, K) in all other directions, `dims` (U, K) axes in use (the intrinsic dimension d_k) and
+    `alive` (U, K). `ambient` is the features' dimension, more than D where flat coordinates were left out.
+    """
+
+    weights: Tensor
+    means: Tensor
+    axes: Tensor
+    variances: Tensor
+    noise: Tensor
+    dims: Tensor
+    alive: Tensor
+    ambient: int
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The tensors by name."""
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "ambient"}
+
+    def where(self, units: Tensor, other: "Mixture") -> "Mixture":
+        """This mixture where `units` (U,) is true, `other` elsewhere."""
+        chosen = {}
+        for name, value in self.tensors().items():
+            mask = units.reshape(-1, *[1] * (value.ndim - 1))
+            chosen[name] = torch.where(mask, value, getattr(other, name))
+        return replace(self, **chosen)
+
+    def parameter_counts(self) -> Tensor:
+        """Free parameters per anchor (U, K) but for the weight: mean, axes, variances, noise (HDDC, table 1)."""
+        dims = self.dims.double()
+        count = self.ambient + dims * (self.ambient - (dims + 1) / 2) + dims + (dims < self.ambient)
+        return count * self.alive
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Points to fit: `design` (U, N, 2 + D + D(D+1)/2) holds for each point x the terms 1, |x|^2, x and x_i x_j, so
+    that a log density and the moments of all anchors are one matrix product each.
+    """
+
+    design: Tensor
+    dim: int
+
+    @classmethod
+    def of(cls, points: Tensor) -> "Rows":
+        """From points (U, N, D)."""
+        dim = points.shape[-1]
+        upper = torch.triu_indices(dim, dim, device=points.device)
+        linear = _linear_terms(points)
+        return cls(torch.cat([linear, points[..., upper[0]] * points[..., upper[1]]], dim=-1), dim)
+
+    @property
+    def count(self) -> int:
+        """N."""
+        return self.design.shape[1]
+
+    @property
+    def linear(self) -> Tensor:
+        """The terms 1, |x|^2 and x: (U, N, 2 + D)."""
+        return self.design[..., : 2 + self.dim]
+
+    @property
+    def points(self) -> Tensor:
+        """x: (U, N, D)."""
+        return self.design[..., 2 : 2 + self.dim]
+
+    def moments(self, responsibilities: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Totals (U, K), means (U, K, D) and covariances (U, K, D, D) under responsibilities (U, N, K)."""
+        sums = responsibilities.mT @ self.design
+        total = sums[..., 0]
+        sums = sums / total.clamp_min(torch.finfo(sums.dtype).tiny)[..., None]
+        means = sums[..., 2 : 2 + self.dim]
+        upper = torch.triu_indices(self.dim, self.dim, device=sums.device)
+        place = torch.empty(self.dim, self.dim, dtype=torch.long, device=sums.device)
+        place[upper[0], upper[1]] = torch.arange(upper.shape[1], device=sums.device)
+        place[upper[1], upper[0]] = place[upper[0], upper[1]]
+        second = sums[..., 2 + self.dim :][..., place.flatten()].unflatten(-1, (self.dim, self.dim))
+        return total, means, second - means[..., :, None] * means[..., None, :]
+
+
+def _linear_terms(points: Tensor) -> Tensor:
+    """The terms 1, |x|^2 and x of points (..., D): (..., 2 + D)."""
+    square = points.square().sum(-1, keepdim=True)
+    return torch.cat([torch.ones_like(square), square, points], dim=-1)
+
+
+def log_joint_of(points: Tensor, mixture: Mixture) -> Tensor:
+    """Log of weight times density, (U, N, K), of points (U, N, D)."""
+    return log_joint(_linear_terms(points), mixture)
+
+
+def log_joint(linear: Tensor, mixture: Mixture) -> Tensor:
+    """Log of weight times density (HDDC's cost function, proposition 3), (U, N, K), of `linear` terms (U, N, 2 + D).
+
+    With y = x - mu_k it is const_k - |y|^2 / 2b + sum_j (1/b - 1/a_j)(q_j . y)^2 / 2: linear in the terms, and
+    then the squares of P more linear functions.
+    """
+    means, axes, noise = mixture.means, mixture.axes, mixture.noise
+    used = torch.arange(axes.shape[-1], device=axes.device) < mixture.dims[..., None]
+    used = used & mixture.alive[..., None]
+    log_det = (mixture.variances.log() * used).sum(-1) + (mixture.ambient - mixture.dims) * noise.log()
+    const = mixture.weights.clamp_min(1e-300).log() - 0.5 * (mixture.ambient * math.log(2 * math.pi) + log_det)
+    const = const - 0.5 * means.square().sum(-1) / noise
+    const = torch.where(mixture.alive, const, DEAD)
+    # Variances are never below the noise, so that the root exists.
+    root = ((1 / noise[..., None] - 1 / mixture.variances) * used / 2).clamp_min(0).sqrt()
+    scaled = axes * root[..., None, :]
+    offset = -(scaled * means[..., None]).sum(-2)
+    first = torch.cat([const[..., None], -0.5 / noise[..., None], means / noise[..., None]], dim=-1)
+    others = torch.cat([offset[..., None, :], torch.zeros_like(offset)[..., None, :], scaled], dim=-2)
+    result = linear @ first.mT
+    for axis in range(axes.shape[-1]):
+        projection = linear @ others[..., axis].mT
+        result.addcmul_(projection, projection)
+    return result
+
+
+def expect(linear: Tensor, mixture: Mixture) -> tuple[Tensor, Tensor]:
+    """E-step: responsibilities (U, N, K) and each row's log likelihood (U, N)."""
+    joint = log_joint(linear, mixture)
+    top = joint.amax(-1, keepdim=True)
+    joint = joint.sub_(top).exp_()
+    total = joint.sum(-1, keepdim=True)
+    return joint.div_(total), (top + total.log()).squeeze(-1)
+
+
+def maximise(
+    rows: Rows, responsibilities: Tensor, mixture: Mixture, *, scree: float, floor: float
+) -> Mixture:
+    """M-step: weights, means and each Gaussian's subspace, from responsibilities (U, N, K).
+
+    The axes are improved from the last ones by subspace iteration, which costs products only and converges
+    along with EM. d_k is found by Cattell's scree test (HDDC, section 4.2): the last axis whose drop to the next
+    variance is at least `scree` times the largest drop; the mean of all further variances stands for the one
+    after the P-th. No variance is below `floor`; an anchor left without rows dies.
+    """
+    total, means, covariance = rows.moments(responsibilities)
+    alive = mixture.alive & (total > 1e-6)
+    axes = mixture.axes
+    for _ in range(2):
+        axes = torch.linalg.qr(covariance @ (covariance @ axes)).Q
+    values, turn = torch.linalg.eigh(axes.mT @ covariance @ axes)
+    axes = axes @ turn.flip(-1)
+    values = values.flip(-1).clamp_min(0)
+    size = values.shape[-1]
+    trace = covariance.diagonal(dim1=-2, dim2=-1).sum(-1)
+    rest = (trace - values.sum(-1)).clamp_min(0) / max(mixture.ambient - size, 1)
+    drops = torch.cat([values, rest[..., None]], dim=-1)
+    drops = drops[..., :-1] - drops[..., 1:]
+    order = torch.arange(1, size + 1, device=values.device)
+    large = drops >= scree * drops.amax(-1, keepdim=True)
+    dims = (order * large).amax(-1).clamp_min(1)
+    kept = (values * (order <= dims[..., None])).sum(-1)
+    noise = ((trace - kept) / (mixture.ambient - dims).clamp_min(1)).clamp_min(floor)
+    # With all directions in the subspace there is no noise left to bound the variances by.
+    bound = torch.where(dims < mixture.ambient, noise, floor)
+    return replace(
+        mixture,
+        weights=total / rows.count,
+        means=means,
+        axes=axes,
+        variances=torch.maximum(values, bound[..., None]),
+        noise=bound,
+        dims=dims,
+        alive=alive,
+    )
+
+
+def expectation_maximisation(
+    rows: Rows,
+    mixture: Mixture,
+    iterations: int,
+    *,
+    tolerance: float = 1e-3,
+    scree: float = 0.2,
+    floor: float = 1e-6,
+) -> tuple[Mixture, Tensor]:
+    """EM from `mixture`, and the mean log likelihood per row (U,) of what is returned.
+
+    Each unit stops when a step gains less than `tolerance`, and returns its best state, as neither the change of
+    d_k nor the subspace step is strictly monotone: a unit never ends below its start.
+    """
+    best, current = mixture, mixture
+    best_value = torch.full_like(mixture.weights[:, 0], -torch.inf)
+    previous = best_value
+    moving = torch.ones_like(best_value, dtype=torch.bool)
+    for step in range(iterations + 1):
+        responsibilities, likelihood = expect(rows.linear, current)
+        value = likelihood.mean(-1)
+        better = value > best_value
+        best, best_value = current.where(better, best), torch.where(better, value, best_value)
+        moving = moving & (value - previous >= tolerance)
+        previous = value
+        if step == iterations or not moving.any():
+            break
+        improved = maximise(rows, responsibilities, current, scree=scree, floor=floor)
+        current = improved.where(moving, current)
+    return best, best_value
+
+
+def information_criterion(mixture: Mixture, likelihood: Tensor, count: int) -> Tensor:
+    """BIC per unit (U,), lower is better, from the mean log likelihood per row and the number of rows."""
+    free = mixture.parameter_counts().sum(-1) + mixture.alive.sum(-1) - 1
+    return free * math.log(count) - 2 * count * likelihood
