@@ -31,7 +31,13 @@ class TraversalExplorer(ipywidgets.VBox):
         self.image = ipywidgets.BoundedIntText(0, min=0, max=len(images) - 1, description="picture")
         self.sliders = [
             ipywidgets.IntSlider(
-                0, min=0, max=200, step=5, description=label, readout=False, style={"description_width": "9em"}
+                0,
+                min=0,
+                max=200,
+                step=5,
+                description=label,
+                readout=False,
+                style={"description_width": "9em"},
             )
             for label in labels
         ]
@@ -59,7 +65,9 @@ class TraversalExplorer(ipywidgets.VBox):
     def show(self) -> None:
         """Decodes the units as the sliders stand; those that were not moved stay exactly the picture's own."""
         if not self._moving:
-            self.picture.value = self._decode(self.image.value, tuple(slider.value for slider in self.sliders))
+            self.picture.value = self._decode(
+                self.image.value, tuple(slider.value for slider in self.sliders)
+            )
 
     def _decode_positions(self, image: int, positions: tuple[int, ...]) -> bytes:
         features = self._features[image : image + 1].copy()
@@ -69,6 +77,8 @@ class TraversalExplorer(ipywidgets.VBox):
         return png(self._run.decode(features)[0])
 
 
-def traversal_explorer(run: Run, images: np.ndarray, units: Sequence[int], labels: Sequence[str]) -> TraversalExplorer:
+def traversal_explorer(
+    run: Run, images: np.ndarray, units: Sequence[int], labels: Sequence[str]
+) -> TraversalExplorer:
     """Sliders for `units` of a trained run."""
     return TraversalExplorer(run, images, units, labels)

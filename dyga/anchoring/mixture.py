@@ -44,6 +44,33 @@ class Mixture:
             chosen[name] = torch.where(mask, value, getattr(other, name))
         return replace(self, **chosen)
 
+    def take(self, units: Tensor) -> "Mixture":
+        """The mixtures of some units (indices)."""
+        return replace(self, **{name: value[units] for name, value in self.tensors().items()})
+
+    def put(self, units: Tensor, other: "Mixture") -> "Mixture":
+        """This mixture with `other` in place of some units (indices)."""
+        tensors = self.tensors()
+        return replace(
+            self, **{name: tensors[name].index_copy(0, units, new) for name, new in other.tensors().items()}
+        )
+
+    def resized(self, slots: int) -> "Mixture":
+        """With `slots` slots per unit: empty ones are added, or the last ones cut off."""
+        chosen = {}
+        for name, value in self.tensors().items():
+            kept = value[:, :slots]
+            # Noise and variances of an empty slot are 1, so that their logarithm is harmless.
+            fill = 1 if name in ("noise", "variances", "dims") else 0
+            added = value.new_full((len(value), slots - kept.shape[1], *value.shape[2:]), fill)
+            chosen[name] = torch.cat([kept, added], dim=1)
+        return replace(self, **chosen)
+
+    def trimmed(self) -> "Mixture":
+        """Without the slots that no unit uses at the end."""
+        used = self.alive.any(0).nonzero()
+        return self.resized(int(used[-1]) + 1 if len(used) else 1)
+
     def parameter_counts(self) -> Tensor:
         """Free parameters per anchor (U, K) but for the weight: mean, axes, variances, noise (HDDC, table 1)."""
         dims = self.dims.double()
@@ -53,47 +80,46 @@ class Mixture:
 
 @dataclass(frozen=True)
 class Rows:
-    """Points to fit: `design` (U, N, 2 + D + D(D+1)/2) holds for each point x the terms 1, |x|^2, x and x_i x_j, so
-    that a log density and the moments of all anchors are one matrix product each.
+    """Points to fit: for each point x the `linear` terms 1, |x|^2, x (U, N, 2 + D) and the `quadratic` terms x_i x_j
+    (U, N, D(D+1)/2), so that log densities and moments of all anchors are matrix products.
     """
 
-    design: Tensor
-    dim: int
+    linear: Tensor
+    quadratic: Tensor
 
     @classmethod
     def of(cls, points: Tensor) -> "Rows":
         """From points (U, N, D)."""
-        dim = points.shape[-1]
-        upper = torch.triu_indices(dim, dim, device=points.device)
-        linear = _linear_terms(points)
-        return cls(torch.cat([linear, points[..., upper[0]] * points[..., upper[1]]], dim=-1), dim)
+        upper = torch.triu_indices(points.shape[-1], points.shape[-1], device=points.device)
+        return cls(_linear_terms(points), points[..., upper[0]] * points[..., upper[1]])
 
     @property
     def count(self) -> int:
         """N."""
-        return self.design.shape[1]
-
-    @property
-    def linear(self) -> Tensor:
-        """The terms 1, |x|^2 and x: (U, N, 2 + D)."""
-        return self.design[..., : 2 + self.dim]
+        return self.linear.shape[1]
 
     @property
     def points(self) -> Tensor:
         """x: (U, N, D)."""
-        return self.design[..., 2 : 2 + self.dim]
+        return self.linear[..., 2:]
+
+    def take(self, units: Tensor) -> "Rows":
+        """The rows of some units (indices)."""
+        return Rows(self.linear[units], self.quadratic[units])
 
     def moments(self, responsibilities: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Totals (U, K), means (U, K, D) and covariances (U, K, D, D) under responsibilities (U, N, K)."""
-        sums = responsibilities.mT @ self.design
+        weights = responsibilities.mT
+        sums = weights @ self.linear
         total = sums[..., 0]
-        sums = sums / total.clamp_min(torch.finfo(sums.dtype).tiny)[..., None]
-        means = sums[..., 2 : 2 + self.dim]
-        upper = torch.triu_indices(self.dim, self.dim, device=sums.device)
-        place = torch.empty(self.dim, self.dim, dtype=torch.long, device=sums.device)
+        share = 1 / total.clamp_min(torch.finfo(sums.dtype).tiny)[..., None]
+        means = sums[..., 2:] * share
+        dim = means.shape[-1]
+        upper = torch.triu_indices(dim, dim, device=sums.device)
+        place = torch.empty(dim, dim, dtype=torch.long, device=sums.device)
         place[upper[0], upper[1]] = torch.arange(upper.shape[1], device=sums.device)
         place[upper[1], upper[0]] = place[upper[0], upper[1]]
-        second = sums[..., 2 + self.dim :][..., place.flatten()].unflatten(-1, (self.dim, self.dim))
+        second = (weights @ self.quadratic * share)[..., place.flatten()].unflatten(-1, (dim, dim))
         return total, means, second - means[..., :, None] * means[..., None, :]
 
 
@@ -118,7 +144,9 @@ def log_joint(linear: Tensor, mixture: Mixture) -> Tensor:
     used = torch.arange(axes.shape[-1], device=axes.device) < mixture.dims[..., None]
     used = used & mixture.alive[..., None]
     log_det = (mixture.variances.log() * used).sum(-1) + (mixture.ambient - mixture.dims) * noise.log()
-    const = mixture.weights.clamp_min(1e-300).log() - 0.5 * (mixture.ambient * math.log(2 * math.pi) + log_det)
+    const = mixture.weights.clamp_min(1e-300).log() - 0.5 * (
+        mixture.ambient * math.log(2 * math.pi) + log_det
+    )
     const = const - 0.5 * means.square().sum(-1) / noise
     const = torch.where(mixture.alive, const, DEAD)
     # Variances are never below the noise, so that the root exists.
@@ -127,10 +155,10 @@ def log_joint(linear: Tensor, mixture: Mixture) -> Tensor:
     offset = -(scaled * means[..., None]).sum(-2)
     first = torch.cat([const[..., None], -0.5 / noise[..., None], means / noise[..., None]], dim=-1)
     others = torch.cat([offset[..., None, :], torch.zeros_like(offset)[..., None, :], scaled], dim=-2)
-    result = linear @ first.mT
-    for axis in range(axes.shape[-1]):
-        projection = linear @ others[..., axis].mT
-        result.addcmul_(projection, projection)
+    functions = torch.cat([first, *others.unbind(-1)], dim=1)
+    result, *projections = (linear @ functions.mT).split(means.shape[1], dim=-1)
+    for projection in projections:
+        result = torch.addcmul(result, projection, projection)
     return result
 
 
@@ -138,7 +166,8 @@ def expect(linear: Tensor, mixture: Mixture) -> tuple[Tensor, Tensor]:
     """E-step: responsibilities (U, N, K) and each row's log likelihood (U, N)."""
     joint = log_joint(linear, mixture)
     top = joint.amax(-1, keepdim=True)
-    joint = joint.sub_(top).exp_()
+    # Nothing below e^-80: denormal numbers are slow and say no more.
+    joint = joint.sub(top).clamp_min_(-80).exp_()
     total = joint.sum(-1, keepdim=True)
     return joint.div_(total), (top + total.log()).squeeze(-1)
 
@@ -210,8 +239,24 @@ def expectation_maximisation(
         best, best_value = current.where(better, best), torch.where(better, value, best_value)
         moving = moving & (value - previous >= tolerance)
         previous = value
-        if step == iterations or not moving.any():
+        units = moving.nonzero().squeeze(1)
+        if step == iterations or not len(units):
             break
+        if 2 * len(units) <= len(moving):
+            # Few units still move: go on with those alone.
+            part, part_value = expectation_maximisation(
+                rows.take(units),
+                current.take(units),
+                iterations - step,
+                tolerance=tolerance,
+                scree=scree,
+                floor=floor,
+            )
+            gained = part_value > best_value[units]
+            part = part.where(gained, best.take(units))
+            return best.put(units, part), best_value.index_copy(
+                0, units, torch.maximum(part_value, best_value[units])
+            )
         improved = maximise(rows, responsibilities, current, scree=scree, floor=floor)
         current = improved.where(moving, current)
     return best, best_value

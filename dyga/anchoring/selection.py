@@ -25,7 +25,7 @@ FLOOR = 1e-6
 # Coordinates this far below the floor are left out of the fit.
 FLAT = 1e-3 * FLOOR
 SCREE = 0.2
-TOLERANCE = 1e-3
+OPTIONS = {"tolerance": 1e-3, "scree": SCREE, "floor": FLOOR}
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,9 @@ def coreset(features: Tensor, scalars: Tensor | None, size: int) -> Tensor:
         by_unit = features.transpose(0, 1)
         centred = (by_unit - by_unit.mean(1, keepdim=True)).to(torch.float32)
         # Scaled, so that squares of very large or small features stay finite.
-        centred = centred / centred.abs().amax((1, 2), keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
+        centred = centred / centred.abs().amax((1, 2), keepdim=True).clamp_min(
+            torch.finfo(torch.float32).tiny
+        )
         principal = torch.linalg.eigh((centred.mT @ centred).double()).eigenvectors[..., -1]
         # An eigenvector's sign is arbitrary: fix it, so that the order is not.
         largest = principal.gather(1, principal.abs().argmax(1, keepdim=True))
@@ -104,7 +106,7 @@ def coreset(features: Tensor, scalars: Tensor | None, size: int) -> Tensor:
     return features[chosen, units].double()
 
 
-def initialise(points: Tensor, slots: int, start: int, dims: int, ambient: int, generator: torch.Generator) -> Mixture:
+def initialise(points: Tensor, start: int, dims: int, ambient: int, generator: torch.Generator) -> Mixture:
     """Stage (i): `start` round Gaussians of equal weight and variance at k-means++ centres of points (U, N, D).
 
     Greedy k-means++ (Arthur & Vassilvitskii 2007): of four draws the one that lowers the distances most. Units with
@@ -115,9 +117,9 @@ def initialise(points: Tensor, slots: int, start: int, dims: int, ambient: int, 
     index = torch.arange(units, device=device)
     nearest = torch.full((units, count), torch.inf, device=device, dtype=dtype)
     potential = torch.ones_like(nearest)
-    means = torch.zeros(units, slots, dim, device=device, dtype=dtype)
-    alive = torch.zeros(units, slots, dtype=torch.bool, device=device)
-    for slot in range(min(start, slots)):
+    means = torch.zeros(units, start, dim, device=device, dtype=dtype)
+    alive = torch.zeros(units, start, dtype=torch.bool, device=device)
+    for slot in range(start):
         # Drawn on the CPU, so that the choice does not depend on the device.
         draws = torch.rand(units, 4, generator=generator, dtype=dtype).to(device)
         cumulative = potential.cumsum(1)
@@ -137,10 +139,10 @@ def initialise(points: Tensor, slots: int, start: int, dims: int, ambient: int, 
     return Mixture(
         weights=alive / alive.sum(1, keepdim=True),
         means=means,
-        axes=axes.expand(units, slots, dim, dims).contiguous(),
-        variances=variance[..., None].expand(units, slots, dims).contiguous(),
-        noise=variance.expand(units, slots).contiguous(),
-        dims=torch.ones(units, slots, dtype=torch.long, device=device),
+        axes=axes.expand(units, start, dim, dims).contiguous(),
+        variances=variance[..., None].expand(units, start, dims).contiguous(),
+        noise=variance.expand(units, start).contiguous(),
+        dims=torch.ones(units, start, dtype=torch.long, device=device),
         alive=alive,
         ambient=ambient,
     )
@@ -186,46 +188,67 @@ def split_widest(mixture: Mixture, refused: Tensor) -> tuple[Mixture, Tensor, Te
     return replace(mixture, **new), unit, parent, child
 
 
-def split(rows: Rows, mixture: Mixture, rounds: int, trial: int) -> Mixture:
-    """Stage (iii): split the wide Gaussians, and keep the splits that BIC pays for.
+def split(rows: Rows, mixture: Mixture, slots: int, rounds: int, trial: int) -> Mixture:
+    """Stage (iii): split the wide Gaussians, and keep the splits that BIC pays for, up to `slots` a unit.
 
     In each round all open anchors of a unit are split, `trial` EM steps follow, and each pair is compared with one
     Gaussian over the pair's rows. Pairs that gain less than BIC asks for their parameters are joined again and not
     tried any more; then EM goes on, and a unit whose BIC is not better after all goes back to where it was.
     """
-    mixture, likelihood = expectation_maximisation(rows, mixture, 0)
+    _, likelihood = expectation_maximisation(rows, mixture, 0)
     score = information_criterion(mixture, likelihood, rows.count)
+    mixture = mixture.resized(slots)
     refused = torch.zeros_like(mixture.alive)
     for _ in range(rounds):
-        halves, unit, parent, child = split_widest(mixture, refused)
-        if not len(unit):
+        # Only units with an anchor to split and a slot for it.
+        possible = (mixture.alive & ~refused).any(1) & ~mixture.alive.all(1)
+        units = possible.nonzero().squeeze(1)
+        if not len(units):
             break
-        halves, _ = expectation_maximisation(rows, halves, trial, tolerance=TOLERANCE)
-        responsibilities, total = expect(rows.linear, halves)
-        pair = responsibilities[unit, :, parent] + responsibilities[unit, :, child]
-        joined_rows = responsibilities.clone()
-        joined_rows[unit, :, parent] = pair
-        joined_rows[unit, :, child] = 0
-        joined = maximise(rows, joined_rows, halves, scree=SCREE, floor=FLOOR)
-        single = log_joint(rows.linear, joined)[unit, :, parent] - total[unit]
-        gain = -(1 - pair + single.clamp_max(50).exp()).clamp_min(1e-300).log().sum(1)
-        before, after = joined.parameter_counts(), halves.parameter_counts()
-        extra = after[unit, parent] + after[unit, child] - before[unit, parent] + 1
-        useless = 2 * gain <= extra * math.log(rows.count)
-        tried = torch.zeros_like(refused)
-        tried[unit, parent] = True
-        refused[unit[useless], parent[useless]] = True
-        restored = {name: value.clone() for name, value in halves.tensors().items()}
-        for name, value in joined.tensors().items():
-            for slot in (parent, child):
-                restored[name][unit[useless], slot[useless]] = value[unit[useless], slot[useless]]
-        grown = replace(halves, **restored)
-        grown, likelihood = expectation_maximisation(rows, grown, trial, tolerance=TOLERANCE)
-        criterion = information_criterion(grown, likelihood, rows.count)
-        better = criterion < score
-        mixture, score = grown.where(better, mixture), torch.where(better, criterion, score)
-        refused |= tried & ~better[:, None]
-    return mixture
+        part, part_score, part_refused = _split_round(
+            rows if possible.all() else rows.take(units),
+            mixture.take(units),
+            score[units],
+            refused[units],
+            trial,
+        )
+        mixture = mixture.put(units, part.resized(slots))
+        score = score.index_copy(0, units, part_score)
+        refused = refused.index_copy(0, units, part_refused)
+    return mixture.trimmed()
+
+
+def _split_round(
+    rows: Rows, mixture: Mixture, score: Tensor, refused: Tensor, trial: int
+) -> tuple[Mixture, Tensor, Tensor]:
+    """One round of `split`: the better mixtures, their BIC (U,) and the anchors refused so far (U, K)."""
+    halves, unit, parent, child = split_widest(mixture, refused)
+    halves, _ = expectation_maximisation(rows, halves.trimmed(), trial, **OPTIONS)
+    responsibilities, total = expect(rows.linear, halves)
+    pair = responsibilities[unit, :, parent] + responsibilities[unit, :, child]
+    collapsed = responsibilities.clone()
+    collapsed[unit, :, parent] = pair
+    collapsed[unit, :, child] = 0
+    joined = maximise(rows, collapsed, halves, scree=SCREE, floor=FLOOR)
+    # Log likelihood of the rows with the pair, less that with one Gaussian in its place.
+    single = log_joint(rows.linear, joined)[unit, :, parent] - total[unit]
+    gain = -(1 - pair + single.clamp_max(80).exp()).clamp_min(1e-300).log().sum(1)
+    before, after = joined.parameter_counts(), halves.parameter_counts()
+    extra = after[unit, parent] + after[unit, child] - before[unit, parent] + 1
+    useless = 2 * gain <= extra * math.log(rows.count)
+    grown = {name: value.clone() for name, value in halves.tensors().items()}
+    for name, value in joined.tensors().items():
+        for slot in (parent[useless], child[useless]):
+            grown[name][unit[useless], slot] = value[unit[useless], slot]
+    grown, likelihood = expectation_maximisation(rows, replace(halves, **grown).trimmed(), trial, **OPTIONS)
+    criterion = information_criterion(grown, likelihood, rows.count)
+    better = criterion < score
+    refused = refused.clone()
+    # All halves of a unit that is no better for them, and the useless ones of any unit.
+    back = useless | ~better[unit]
+    refused[unit[back], parent[back]] = True
+    mixture = grown.resized(mixture.alive.shape[1]).where(better, mixture)
+    return mixture, torch.where(better, criterion, score), refused
 
 
 def filter_small(rows: Rows, mixture: Mixture, least: float) -> Mixture:
@@ -265,14 +288,16 @@ def select_anchors(
     rows = Rows.of(frame.enter(points))
     if last is None:
         generator = torch.Generator().manual_seed(seed)
-        initialised = initialise(rows.points, slots, start, dims, dim, generator)
+        initialised = initialise(rows.points, min(start, slots), dims, dim, generator)
     else:
-        initialised = resume(rows, last, frame)
+        initialised = resume(rows, last.trimmed(), frame)
     trial = max(iterations // 10, 2)
-    fitted, _ = expectation_maximisation(rows, initialised, iterations, tolerance=TOLERANCE, scree=SCREE, floor=FLOOR)
-    divided = split(rows, fitted, rounds=max(iterations // 10, 1), trial=trial)
-    divided, _ = expectation_maximisation(rows, divided, iterations, tolerance=TOLERANCE)
+    fitted, _ = expectation_maximisation(rows, initialised, iterations, **OPTIONS)
+    divided = split(rows, fitted, slots, rounds=max(iterations // 10, 1), trial=trial)
+    divided, _ = expectation_maximisation(rows, divided, iterations, **OPTIONS)
     # Three rows at least, since fewer span no more than a line.
     least = max(least_members * rows.count / n, min(3, rows.count))
     filtered = filter_small(rows, divided, least)
-    return Selection(*(frame.leave(stage) for stage in (initialised, fitted, divided, filtered)))
+    return Selection(
+        *(frame.leave(stage).resized(slots) for stage in (initialised, fitted, divided, filtered))
+    )

@@ -60,8 +60,8 @@ def load_array(path: Path, key: str) -> np.ndarray | None:
     try:
         with np.load(path, allow_pickle=False) as stored:
             return stored["array"] if str(stored["key"]) == key else None
-    # The archive's own checksums find any damage, but by a dozen kinds of error (zip, zlib, tokenize, ...); all
-    # that any of them means here is that the caller builds the array again.
+    # The archive's own checksums find any damage, but by a dozen kinds of error (zip, zlib, tokenize, ...);
+    # all that any of them means here is that the caller builds the array again.
     except Exception:
         return None
 
@@ -78,6 +78,7 @@ def save_array(path: Path, key: str, array: np.ndarray) -> bool:
         os.replace(temporary, path)
         return True
     except OSError:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
         return False
+    finally:
+        if temporary is not None:  # gone already unless the writing was cut short
+            temporary.unlink(missing_ok=True)

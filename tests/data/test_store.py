@@ -1,4 +1,5 @@
 import os
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,18 @@ def test_no_file_cut_short_or_changed_in_any_byte_passes_for_another_array(tmp_p
             assert loaded is None or np.array_equal(loaded, ARRAY)  # a byte of no meaning may change
     assert load_array(tmp_path / "absent.npz", "key") is None
     assert load_array(tmp_path, "key") is None
+
+
+def test_an_array_whose_header_makes_no_sense_counts_as_absent(tmp_path):
+    path = tmp_path / "a.npz"
+    save_array(path, "key", ARRAY)
+    with zipfile.ZipFile(path) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    for old, new in [(b"}", b" "), (b"(3, 40)", b"(3, 99)"), (b"descr", b"d\0scr")]:
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, content in parts.items():
+                archive.writestr(name, content.replace(old, new, 1) if name == "array.npy" else content)
+        assert load_array(path, "key") is None
 
 
 def test_pickled_content_is_never_opened(tmp_path):

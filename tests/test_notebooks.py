@@ -1,0 +1,163 @@
+"""The whole of it in the smoke profile: notebooks, figures, tables and the report, as a user makes them."""
+
+import json
+import shutil
+import time
+
+import nbformat
+import pytest
+from conftest import ROOT, dyga
+from playwright.sync_api import sync_playwright
+
+from dyga.pipeline import Study, notebook_paths
+
+NAMES = [
+    "01_data",
+    "02_training",
+    "03_anchoring",
+    "04_metrics",
+    "05_downstream_probes",
+    "06_latent_traversal",
+]
+NAMES.append("07_report")
+FIGURES = [
+    "data_grid",
+    "data_samples",
+    "method",
+    "training_curves",
+    "anchors_over_training",
+    "reconstructions",
+]
+FIGURES += [
+    "figure1_latent_units",
+    "ablation_figure",
+    "nmi",
+    "dci_importance",
+    "sample_efficiency",
+    "traversals",
+]
+FIGURES += ["figure3_interchange", "figure4_attention"]
+TABLES = ["training", "anchoring", "scores", "ablation", "table1", "downstream", "summary"]
+
+
+def code(notebook) -> str:
+    return "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
+
+
+@pytest.mark.parametrize("path", notebook_paths(), ids=lambda p: p.stem)
+def test_notebooks_are_thin_and_stripped(path):
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    source = code(notebook)
+    assert "def " not in source and len(source.splitlines()) <= 80
+    for cell in notebook.cells:
+        assert not cell.get("outputs") and cell.get("execution_count") is None
+    assert sum("parameters" in cell.metadata.get("tags", []) for cell in notebook.cells) == 1
+
+
+def test_the_notebooks_are_those_of_the_design():
+    assert [path.stem for path in notebook_paths()] == NAMES
+    with pytest.raises(ValueError, match="unknown notebook 09: valid are 01, 02, 03, 04, 05, 06, 07"):
+        notebook_paths((9,))
+
+
+def test_every_notebook_ran_without_an_error(study):
+    for name in NAMES:
+        executed = nbformat.read(
+            study / "runs" / "rooms3d-smoke" / "notebooks" / f"{name}.ipynb", as_version=4
+        )
+        kinds = {output.output_type for cell in executed.cells for output in cell.get("outputs", [])}
+        assert kinds and "error" not in kinds
+        assert (study / "runs" / "rooms3d-smoke" / "notebooks" / f"{name}.html").exists()
+
+
+def test_figures_and_tables_say_where_they_come_from(study):
+    folder = study / "figures" / "rooms3d-smoke"
+    expected = {f"{name}.{kind}" for name in FIGURES for kind in ("png", "svg", "json")}
+    expected |= {f"{name}.{kind}" for name in TABLES for kind in ("csv", "tex", "html", "json")}
+    assert {path.name for path in folder.iterdir()} == expected
+    for path in folder.glob("*.json"):
+        origin = json.loads(path.read_text())
+        assert origin["run"] == "rooms3d-smoke" and origin["seeds"] == "0"
+        assert {"commit", "packages", "hardware", "training_seconds"} <= set(origin)
+
+
+def test_all_is_under_out_and_the_checkout_stays_clean(study):
+    assert {path.name for path in study.iterdir()} == {"runs", "figures", "data", "printed.txt"}
+    runs = {path.name for path in (study / "runs" / "rooms3d-smoke").iterdir() if path.is_dir()}
+    assert runs == {"first_stage", "notebooks", "encdiff-seed0", "full-seed0", "decorrelated-seed0"}
+
+
+def test_a_second_run_does_nothing_twice(study):
+    watched = [path for path in study.rglob("*") if path.is_file() and path.suffix not in (".lock", "")]
+    before = {path: path.stat().st_mtime_ns for path in watched}
+    start = time.monotonic()
+    done = dyga("reproduce", "--profile", "smoke", "--out", str(study))
+    assert done.returncode == 0 and done.stdout.count("up to date") == 7, time.monotonic() - start
+    assert {path: path.stat().st_mtime_ns for path in watched} == before
+
+
+def test_a_notebook_says_which_one_to_run_first(tmp_path):
+    done = dyga("reproduce", "--profile", "smoke", "--notebooks", "4", "--out", str(tmp_path))
+    assert done.returncode == 1
+    assert "Run notebook 02_training first" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_unknown_names_in_a_notebooks_parameters():
+    with pytest.raises(ValueError, match="unknown profile 'x'"):
+        Study(profile="x")
+    with pytest.raises(ValueError, match="unknown variant 'y'"):
+        Study(variants="y")
+    with pytest.raises(ValueError, match="seeds 'z'"):
+        Study(seeds="z")
+
+
+def test_own_images(tmp_path):
+    """A folder of pictures without factors: what needs factors says so, the rest runs."""
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    from PIL import Image
+
+    from dyga.data import load_dataset
+
+    for i, image in enumerate(load_dataset("rooms3d").images[:: 480_000 // 120]):
+        Image.fromarray(image).resize((80, 70)).save(pictures / f"{i:03d}.png")
+    out = ["--out", str(tmp_path / "out"), "--variants", "decorrelated"]
+    done = dyga("reproduce", "--profile", "smoke", "--dataset", f"folder:{pictures}", *out)
+    assert done.returncode == 0, done.stderr
+    values = json.loads(
+        (tmp_path / "out/runs/folder-pictures-smoke/decorrelated-seed0/metrics.json").read_text()
+    )
+    assert "no factors" in values["note"] and "mig" not in values
+    assert (tmp_path / "out/figures/folder-pictures-smoke/traversals.png").exists()
+    report = (tmp_path / "out/runs/folder-pictures-smoke/report.html").read_text()
+    assert "has no factors" in report
+
+
+@pytest.mark.browser
+def test_the_report_opens_offline(study, tmp_path):
+    page_file = tmp_path / "report.html"
+    shutil.copy(study / "runs" / "rooms3d-smoke" / "report.html", page_file)
+    assert page_file.stat().st_size < 15e6
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 400, "height": 800})
+        asked = []
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(page_file.as_uri())
+        broken = page.evaluate("[...document.images].filter(i => !i.complete || !i.naturalWidth).length")
+        shown = page.evaluate("document.images.length")
+        sideways = page.evaluate("document.documentElement.scrollWidth > window.innerWidth + 1")
+        browser.close()
+    assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
+    assert shown >= len(FIGURES) and broken == 0
+    assert not sideways
+
+
+def test_the_checkout_is_a_clean_one():
+    import subprocess
+
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True).stdout.split()
+    made = [name for name in listed if name.startswith(("runs/", ".venv/")) or "__pycache__" in name]
+    assert not made

@@ -1,0 +1,102 @@
+"""The shape of the package: floors, sizes, and dependency files in step."""
+
+import ast
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "dyga"
+FLOORS = {
+    "__init__": 6,
+    "__main__": 6,
+    "widgets": 5,
+    "training": 4,
+    "runs": 4,
+    "diffusion": 3,
+    "models": 2,
+    "checkpoint": 2,
+    "pipeline": 2,
+    "config": 1,
+    "provenance": 1,
+    "anchoring": 1,
+    "data": 1,
+    "plots": 1,
+    "report": 1,
+    "metrics": 0,
+    "probes": 0,
+}
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def room(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported_rooms(path: Path) -> set[str]:
+    """Rooms of dyga that a file imports, at any depth of its code."""
+    package = ["dyga", *path.relative_to(PACKAGE).parts[:-1]]
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            module = [*base, *(node.module or "").split(".")] if node.module else base
+            names = [".".join([*module, alias.name]) for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        else:
+            continue
+        found |= {name.split(".")[1] for name in names if name.startswith("dyga.")}
+    return found - {room(path)}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_a_file_imports_only_from_floors_below(path):
+    floor = FLOORS[room(path)]
+    above = {name for name in imported_rooms(path) if FLOORS[name] >= floor}
+    assert not above, f"{room(path)} on floor {floor} imports {above}"
+
+
+def test_metrics_and_probes_know_nothing_of_the_rest():
+    for path in FILES:
+        if room(path) in ("metrics", "probes"):
+            assert not imported_rooms(path)
+
+
+def test_only_widgets_imports_ipywidgets():
+    users = {room(path) for path in FILES if "import ipywidgets" in path.read_text()}
+    assert users == {"widgets"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_no_file_is_longer_than_a_sitting(path):
+    assert len(path.read_text().splitlines()) <= 400
+
+
+def requirement(text: str) -> str:
+    return re.split(r"[<>=!~ ;\[]", text)[0].lower()
+
+
+def test_dependency_files_are_in_step():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lock = (ROOT / "requirements.lock").read_text()
+    locked = {line.split("==")[0] for line in lock.splitlines() if re.match(r"[a-z0-9-]+==", line)}
+    wanted = {requirement(d) for d in [*project["dependencies"], *project["optional-dependencies"]["test"]]}
+    assert wanted <= locked
+    assert "http" not in lock
+    entries = re.split(r"\n(?=[a-z0-9])", lock)
+    assert all("--hash=sha256:" in entry for entry in entries if re.match(r"[a-z0-9-]+==", entry))
+    conda = yaml.safe_load((ROOT / "environment.yml").read_text())
+    assert conda["dependencies"][-1] == {"pip": ["--require-hashes -r requirements.lock"]}
+
+
+def test_the_promised_names_are_there():
+    import dyga
+
+    assert {"FeatureExtractor", "GaussianAnchors", "SkipDropout", "load_run"} <= set(dir(dyga))
+    assert all(getattr(dyga, name) for name in dyga.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'Anchors'"):
+        _ = dyga.Anchors

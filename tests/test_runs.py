@@ -1,0 +1,105 @@
+import json
+
+import numpy as np
+import pytest
+
+from dyga import load_run
+
+
+@pytest.fixture(scope="module")
+def run(study):
+    return load_run(study / "runs" / "rooms3d-smoke" / "decorrelated-seed0")
+
+
+@pytest.fixture(scope="module")
+def images(run):
+    return run.data.images[np.array([5, 1_000, 300_000])]
+
+
+def test_encode_and_decode_shapes(run, images):
+    features = run.encode(images)
+    assert features.shape == (3, 8, 32) and features.dtype == np.float32
+    decoded = run.decode(features, steps=2)
+    assert decoded.shape == (3, 64, 64, 3) and decoded.dtype == np.uint8
+    assert np.array_equal(decoded, run.decode(features, steps=2))
+    assert not np.array_equal(decoded, run.decode(features, steps=2, seed=1))
+    assert run.encode(images[:0]).shape == (0, 8, 32)
+    assert run.decode(features[:0]).shape == (0, 64, 64, 3)
+
+
+def test_encoding_does_not_depend_on_the_batch(run, images):
+    assert np.allclose(run.encode(images)[1], run.encode(images[1:2])[0], atol=1e-5)
+
+
+def test_codes_are_first_principal_components(run):
+    rows = run.projection["rows"][:300]
+    assert np.allclose(run.codes(run.data.images[rows]), run.projection["codes"][:300], atol=1e-3)
+    codes = run.projection["codes"]
+    assert abs(codes.mean(axis=0)).max() < 1e-2
+    features = run.encode(run.data.images[run.projection["rows"]])
+    from sklearn.decomposition import PCA
+
+    for unit in range(3):
+        expected = PCA(1).fit_transform(features[:, unit])[:, 0]
+        assert abs(np.corrcoef(expected, codes[:, unit])[0, 1]) > 0.9999
+
+
+def test_traverse_holds_the_other_units(run, images):
+    strip = run.traverse(images[0], unit=2, count=5, steps=2)
+    assert strip.shape == (5, 64, 64, 3)
+    assert not np.array_equal(strip[0], strip[-1])
+
+
+def test_swap_of_all_units_is_the_target_and_of_none_the_source(run, images):
+    source, target = images[0], images[1]
+    own = run.decode(run.encode(images[:2]), steps=3)
+    assert np.abs(run.swap(source, target, [], steps=3).astype(int) - own[0]).max() <= 1
+    assert np.abs(run.swap(source, target, range(8), steps=3).astype(int) - own[1]).max() <= 1
+    assert run.swap(images, images[::-1], [1], steps=2).shape == images.shape
+
+
+def test_attention_is_a_distribution_over_units(run, images):
+    maps = run.attention(images, steps=2)
+    assert maps.shape == (3, 8, 8, 8)
+    assert np.allclose(maps.sum(axis=1), 1, atol=1e-4)
+    assert run.model.denoiser.keep_attention(False)[0].map is None
+
+
+def test_wrong_arguments(run, images):
+    with pytest.raises(ValueError, match=r"images is float32 \(3, 64, 64, 3\): valid is uint8"):
+        run.encode(images.astype(np.float32))
+    with pytest.raises(ValueError, match=r"valid is uint8 \(n, 64, 64, 3\)"):
+        run.encode(images[0])
+    with pytest.raises(ValueError, match=r"finite numbers of shape \(n, 8, 32\)"):
+        run.decode(np.zeros((2, 7, 32)))
+    with pytest.raises(ValueError, match="finite numbers"):
+        run.decode(np.full((1, 8, 32), np.nan))
+    with pytest.raises(ValueError, match=r"units \[8\]: valid are 0 to 7"):
+        run.traverse(images[0], 8)
+    with pytest.raises(ValueError, match="not a run folder"):
+        load_run("/no/such/run")
+
+
+def test_a_run_without_evaluation_says_so(study, tmp_path):
+    import shutil
+
+    copy = tmp_path / "runs" / "full-seed0"
+    shutil.copytree(study / "runs" / "rooms3d-smoke" / "full-seed0", copy)
+    (copy / "metrics.json").unlink()
+    (copy / "codes.safetensors").unlink()
+    run = load_run(copy)
+    with pytest.raises(ValueError, match="has no metrics.json: run notebook 02_training"):
+        _ = run.metrics
+    with pytest.raises(ValueError, match="has no codes"):
+        _ = run.projection
+    with pytest.raises(ValueError, match="there is no such checkpoint"):
+        _ = run.first_stage
+
+
+def test_metrics_file_has_the_tables_numbers(run):
+    values = json.loads((run.folder / "metrics.json").read_text())
+    for name in ("factor_vae_score", "dci_disentanglement", "dci_completeness", "dci_informativeness", "mig"):
+        assert 0 <= values[name] <= 1
+    assert np.shape(values["nmi"]) == np.shape(values["importance"]) == (8, 6)
+    assert values["downstream"]["sizes"] == [100, 1_000]
+    assert np.shape(values["downstream"]["accuracy"]) == (2, 6)

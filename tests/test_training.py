@@ -1,0 +1,139 @@
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from conftest import ROOT, dyga
+
+from dyga.checkpoint import load_model, load_resume
+from dyga.config import make_config
+from dyga.diffusion import LatentUnitDiffusion, decorrelation_penalty
+from dyga.training import check_settings, learning_rate, step_seed, train
+
+TINY = dataclasses.replace(
+    make_config("smoke", variant="decorrelated"), steps=20, refit_every=8, checkpoint_every=10
+)
+
+
+def weights(folder):
+    return (folder / "model.safetensors").read_bytes()
+
+
+def records(folder):
+    timing = ("seconds", "anchor_seconds")
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k not in timing} for line in lines]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained")
+    list(train(TINY, folder))
+    return folder
+
+
+def test_same_seed_same_bits(trained, tmp_path):
+    list(train(TINY, tmp_path))
+    assert weights(tmp_path) == weights(trained)
+    list(train(dataclasses.replace(TINY, seed=1), tmp_path / "other"))
+    assert weights(tmp_path / "other") != weights(trained)
+
+
+def test_an_interrupted_run_ends_with_the_same_bits(trained, tmp_path):
+    loop = train(TINY, tmp_path)
+    next(loop)
+    loop.close()
+    assert (tmp_path / "resume.pt").exists() and not (tmp_path / "model.safetensors").exists()
+    list(train(TINY, tmp_path))
+    assert weights(tmp_path) == weights(trained)
+    assert records(tmp_path) == records(trained)
+    assert not (tmp_path / "resume.pt").exists()
+
+
+def test_a_complete_run_is_not_trained_again(trained):
+    assert list(train(TINY, trained)) == []
+
+
+def test_a_folder_of_other_settings_is_refused(trained):
+    with pytest.raises(ValueError, match="holds a run of other settings"):
+        next(train(dataclasses.replace(TINY, lr=1.0), trained))
+    check_settings(TINY, trained)
+
+
+def test_training_changes_every_part(trained):
+    torch.manual_seed(step_seed(TINY.seed, 0))
+    start = LatentUnitDiffusion(TINY).state_dict()
+    model = LatentUnitDiffusion(TINY)
+    load_model(trained / "model.safetensors", model)
+    same = [name for name, tensor in model.state_dict().items() if torch.equal(tensor, start[name])]
+    assert not [name for name in same if "weight" in name or "bias" in name]
+    assert model.anchors.fitted and (model.anchors.counts > 0).all()
+
+
+def test_averaged_weights_differ_from_the_last(trained, tmp_path):
+    list(train(dataclasses.replace(TINY, ema=0.9), tmp_path))
+    assert weights(tmp_path) != weights(trained)
+
+
+def test_learning_rate_warms_up_and_decays():
+    config = make_config("quick")
+    rates = [learning_rate(config, step) for step in range(config.steps)]
+    assert rates[0] == pytest.approx(config.lr / config.warmup)
+    assert rates[config.warmup] == max(rates) == config.lr
+    assert 0 < rates[-1] < config.lr / 100
+    assert learning_rate(make_config("paper"), 0) == 1e-4
+
+
+def test_decorrelation_penalty_from_its_definition():
+    torch.manual_seed(0)
+    scalars = torch.randn(100, 4)
+    scalars[:, 1] = scalars[:, 0] * 2 + 1
+    correlation = torch.corrcoef(scalars.T)
+    expected = (correlation**2).sum() - 4
+    assert decorrelation_penalty(scalars) == pytest.approx(float(expected) / 4, rel=1e-3)
+
+
+def test_damaged_files_are_named(tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(b"nonsense")
+    with pytest.raises(ValueError, match="model.safetensors: damaged checkpoint"):
+        load_model(tmp_path / "model.safetensors", torch.nn.Linear(1, 1))
+    with pytest.raises(ValueError, match="there is no such checkpoint"):
+        load_model(tmp_path / "none", torch.nn.Linear(1, 1))
+    (tmp_path / "resume.pt").write_bytes(b"nonsense")
+    with pytest.raises(ValueError, match=r"resume.pt: damaged .*; delete it"):
+        load_resume(tmp_path / "resume.pt")
+
+
+def test_a_checkpoint_of_another_configuration_is_refused(trained):
+    with pytest.raises(ValueError, match="checkpoint of another configuration"):
+        load_model(trained / "model.safetensors", torch.nn.Linear(1, 1))
+
+
+def test_sigkill_at_some_moment_changes_nothing(study, tmp_path):
+    """A run of the command line, killed twice, ends with the study's metrics.json."""
+    folder = tmp_path / "runs" / "rooms3d-smoke" / "decorrelated-seed0"
+    command = ["train", "--profile", "smoke", "--variant", "decorrelated", "--folder", str(folder)]
+    for at_least in (12, 25):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "dyga", *command],
+            cwd=ROOT,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        log = folder / "log.jsonl"
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline and process.poll() is None:
+            if log.exists() and len(log.read_text().splitlines()) * 10 >= at_least:
+                break
+            time.sleep(0.02)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    done = dyga(*command)
+    assert done.returncode == 0, done.stderr
+    finished = study / "runs" / "rooms3d-smoke" / "decorrelated-seed0" / "metrics.json"
+    assert (folder / "metrics.json").read_text() == finished.read_text()
