@@ -23,9 +23,9 @@ from dyga.anchoring.mixture import (
 # the model are curves, flat in most directions, so that without it densities would be infinite.
 FLOOR = 1e-6
 # Coordinates this far below the floor are left out of the fit.
-FLAT = 1e-3 * FLOOR
+FLAT = 0.1 * FLOOR
 SCREE = 0.2
-OPTIONS = {"tolerance": 1e-3, "scree": SCREE, "floor": FLOOR}
+OPTIONS = {"tolerance": 5e-3, "scree": SCREE, "floor": FLOOR}
 
 
 @dataclass(frozen=True)
@@ -200,8 +200,9 @@ def split(rows: Rows, mixture: Mixture, slots: int, rounds: int, trial: int) -> 
     mixture = mixture.resized(slots)
     refused = torch.zeros_like(mixture.alive)
     for _ in range(rounds):
-        # Only units with an anchor to split and a slot for it.
-        possible = (mixture.alive & ~refused).any(1) & ~mixture.alive.all(1)
+        # Only units with an anchor to split and an eighth of the slots free: a round for less is not worth its time.
+        free = (~mixture.alive).sum(1)
+        possible = (mixture.alive & ~refused).any(1) & (free > 0) & (8 * free >= slots)
         units = possible.nonzero().squeeze(1)
         if not len(units):
             break

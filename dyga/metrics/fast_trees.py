@@ -26,8 +26,8 @@ def impurity_importance(model: LGBMClassifier, codes: np.ndarray, label: np.ndar
     on.
 
     This is scikit-learn's definition. LightGBM's own gain divides by the Hessian, which vanishes as a
-    factor is learned, so that late splits on noise weigh more: it moved disentanglement by up to 0.1, this
-    one by 0.02.
+    factor is learned, so that late splits on noise weigh more: with it, disentanglement at 1,000 rows was
+    off by up to 0.1, with this by up to 0.02.
     """
     values, label = np.unique(label, return_inverse=True)
     trees = [tree["tree_structure"] for tree in model.booster_.dump_model()["tree_info"]]
@@ -54,7 +54,7 @@ def impurity_importance(model: LGBMClassifier, codes: np.ndarray, label: np.ndar
 def _add_splits(
     node: dict, sums: np.ndarray, counts: np.ndarray, value: np.ndarray, importance: np.ndarray
 ) -> tuple[float, int]:
-    """Add each split's reduction to `importance`, set leaf values; return the node's residual sum and rows."""
+    """Add each split's reduction to `importance` and set leaf values; return the node's sum and rows."""
     if "split_feature" not in node:
         leaf = node.get("leaf_index", 0)
         if leaf >= len(counts):  # no row ends here

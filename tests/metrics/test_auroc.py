@@ -90,8 +90,10 @@ def test_coarse_thresholds_match_a_naive_loop_and_are_biased_upward():
 
 def test_coarse_leaves_narrow_units_at_chance():
     attributes = cube()
-    codes = attributes * [1.0, 0.1, 1.0, 1.0]
-    np.testing.assert_array_equal(total_auroc_difference(codes, attributes, thresholds=11).auroc[1], 0.5)
+    codes = attributes * [1.0, 0.19, 0.21, 1.0]
+    coarse = total_auroc_difference(codes, attributes, thresholds=11).auroc
+    np.testing.assert_array_equal(coarse[1], 0.5)
+    assert coarse[2, 2] == 1.0
     assert total_auroc_difference(codes, attributes).auroc[1, 1] == 1.0
 
 

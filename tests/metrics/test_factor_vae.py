@@ -69,6 +69,15 @@ def test_a_rotation_by_45_degrees_leaves_two_factors_indistinguishable():
     assert factor_vae_score(turned, factors, **SIZES).score == pytest.approx(0.5, abs=0.06)
 
 
+def test_values_are_held_as_often_as_they_occur():
+    # Unit 0 is still while factor 0 has its common value (90%) and wide else; then unit 1 takes the vote.
+    rng = np.random.default_rng(0)
+    factors = np.stack([rng.random(4_000) < 0.1, rng.random(4_000) < 0.5], axis=1).astype(int)
+    codes = np.stack([factors[:, 0] * rng.choice([-3.0, 3.0], 4_000), factors[:, 1]], axis=1)
+    # Half of the batches hold factor 1 and are right, of the others 90%.
+    assert factor_vae_score(codes, factors, **SIZES).score == pytest.approx(0.95, abs=0.03)
+
+
 def test_noise_scores_at_chance():
     factors = labels()
     noise = np.random.default_rng(5).normal(size=(len(factors), 6))
