@@ -37,9 +37,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = Parser(prog="dyga", description="Latent units via diffusion models: reproduce, train, evaluate.")
     commands = parser.add_subparsers(dest="command", required=True, parser_class=Parser, metavar="COMMAND")
     for name, function in COMMANDS.items():
-        command = commands.add_parser(
-            name, help=function.__doc__, description=function.__doc__, allow_abbrev=False
-        )
+        command = commands.add_parser(name, help=function.__doc__, description=function.__doc__, allow_abbrev=False)
         _add_options(command, name)
     parser.set_defaults(folder=None)
     options, unknown = parser.parse_known_args(arguments)
@@ -75,13 +73,9 @@ def _add_options(command: argparse.ArgumentParser, name: str) -> None:
         command.add_argument("--variant", default="decorrelated", help=", ".join(VARIANTS))
         command.add_argument("--seed", default="0", help="a number")
     if name in ("train", "first-stage"):
-        command.add_argument(
-            "--folder", help="where to (default: runs/<dataset>-<profile>/<variant>-seed<k>)"
-        )
+        command.add_argument("--folder", help="where to (default: runs/<dataset>-<profile>/<variant>-seed<k>)")
     if name == "reproduce":
-        command.add_argument(
-            "--variants", default=",".join(DEFAULT_VARIANTS), help=f"{', '.join(VARIANTS)} or all"
-        )
+        command.add_argument("--variants", default=",".join(DEFAULT_VARIANTS), help=f"{', '.join(VARIANTS)} or all")
         command.add_argument("--seeds", default="0", help="as 0,1 or 0-4")
         command.add_argument("--notebooks", help="as 03,04 (default: all)")
         command.add_argument("--out", help="a folder for runs/, figures/ and data/ instead of this checkout")
@@ -149,11 +143,7 @@ def train(options: argparse.Namespace) -> None:
     from .training import train
 
     config = options.config
-    folder = (
-        Path(options.folder)
-        if options.folder
-        else _study_folder(config) / f"{config.variant}-seed{config.seed}"
-    )
+    folder = Path(options.folder) if options.folder else _study_folder(config) / f"{config.variant}-seed{config.seed}"
     with tqdm(total=config.steps, desc=folder.name, mininterval=10, ascii=True, unit="step") as bar:
         for record in train(config, folder, _data_dir(options)):
             bar.update(record["step"] - bar.n)
@@ -183,9 +173,7 @@ def data(options: argparse.Namespace) -> None:
 
     dataset = load_dataset(options.dataset, _data_dir(options))
     pairs = zip(dataset.factor_names, dataset.factor_sizes, strict=True)
-    print(
-        f"{options.dataset}: {len(dataset.images):,} images; {', '.join(f'{n} {s}' for n, s in pairs) or 'no factors'}"
-    )
+    print(f"{options.dataset}: {len(dataset.images):,} images; {', '.join(f'{n} {s}' for n, s in pairs) or 'no factors'}")
 
 
 def _study_folder(config: Config) -> Path:

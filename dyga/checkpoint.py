@@ -43,9 +43,7 @@ def load_resume(path: Path) -> dict | None:
     try:
         return torch.load(path, weights_only=True, map_location="cpu")
     except Exception as error:
-        raise ValueError(
-            f"{path}: damaged ({type(error).__name__}); delete it to start this run again"
-        ) from None
+        raise ValueError(f"{path}: damaged ({type(error).__name__}); delete it to start this run again") from None
 
 
 def load_config(folder: Path) -> Config:

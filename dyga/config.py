@@ -158,9 +158,7 @@ DEFAULT_VARIANTS = ("encdiff", "full", "decorrelated")
 DATASETS = ("rooms3d",)
 
 
-def make_config(
-    profile: str = "quick", dataset: str = "rooms3d", variant: str = "decorrelated", seed: int = 0
-) -> Config:
+def make_config(profile: str = "quick", dataset: str = "rooms3d", variant: str = "decorrelated", seed: int = 0) -> Config:
     """The settings of a variant in a profile. ValueError if any name is unknown."""
     for name, value, valid in (("profile", profile, PROFILES), ("variant", variant, VARIANTS)):
         if value not in valid:

@@ -72,7 +72,7 @@ class Study:
         return folders
 
     def train(self) -> None:
-        """Trains and evaluates what is not finished, over two workers; prints a line of progress every few seconds."""
+        """Trains and evaluates what is not finished, over two workers, with a line of progress every few seconds."""
         commands = [["first-stage", "--dataset", self.dataset, "--profile", self.profile]]
         commands[0] += ["--folder", str(self.runs / "first_stage")]
         for config in self.configs():
@@ -122,9 +122,7 @@ class Study:
         logs = [self.folder(c) / "log.jsonl" for c in self.configs()]
         last = {p.parent.name: p.read_text().splitlines()[-1:] for p in logs if p.exists()}
         seconds = {name: json.loads(lines[0])["seconds"] for name, lines in last.items() if lines}
-        return describe(
-            run=self.name, variants=self.variants, seeds=self.seeds, training_seconds=seconds, **extra
-        )
+        return describe(run=self.name, variants=self.variants, seeds=self.seeds, training_seconds=seconds, **extra)
 
 
 def _is_finished(folder: Path) -> bool:
@@ -146,21 +144,26 @@ def _run_workers(commands: list[list[str]], workers: int) -> None:
                 output = (folder / "output.txt").open("w")
                 process = subprocess.Popen(waiting.pop(0), stdout=output, stderr=output, env=environment)
                 running.append((folder, process))
-                print(f"started {folder.name} ({len(waiting)} waiting)", flush=True)
+                _say(f"started {folder.name} ({len(waiting)} waiting)")
             time.sleep(0.5)
             for folder, process in [r for r in running if r[1].poll() is not None]:
                 running.remove((folder, process))
                 if process.returncode:
                     words = (folder / "output.txt").read_text().strip().splitlines() or ["no output"]
                     raise RuntimeError(f"{folder.name} failed: {words[-1]} (see {folder / 'output.txt'})")
-                print(f"finished {folder.name}", flush=True)
+                _say(f"finished {folder.name}")
             if running and time.monotonic() - last_report > 15:
                 last_report = time.monotonic()
-                print("  ".join(_progress(folder) for folder, _ in running), flush=True)
+                _say("  ".join(_progress(folder) for folder, _ in running))
     finally:
         for _, process in running:
             process.terminate()
             process.wait()
+
+
+def _say(words: str) -> None:
+    """Progress goes to stderr, which executed notebooks pass to the terminal and the report leaves out."""
+    print(words, file=sys.stderr, flush=True)
 
 
 def _progress(folder: Path) -> str:
@@ -178,9 +181,7 @@ def notebook_paths(numbers: tuple[int, ...] | None = None) -> list[Path]:
     paths = {int(path.name[:2]): path for path in sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))}
     unknown = [n for n in numbers or () if n not in paths]
     if unknown:
-        raise ValueError(
-            f"unknown notebook {unknown[0]:02d}: valid are {', '.join(f'{n:02d}' for n in paths)}"
-        )
+        raise ValueError(f"unknown notebook {unknown[0]:02d}: valid are {', '.join(f'{n:02d}' for n in paths)}")
     return [paths[n] for n in numbers or paths]
 
 
@@ -229,7 +230,8 @@ def _execute(source: Path, executed: Path, study: Study) -> None:
             kernel_name="python3",
             cwd=str(source.parent),
             progress_bar=False,
-            stdout_file=sys.stdout if loud else None,
+            stderr_file=sys.stderr if loud else None,
+            extra_arguments=["--IPKernelApp.log_level=40"],
         )
     except papermill.PapermillExecutionError as error:
         words = f"{error.ename}: {error.evalue}"

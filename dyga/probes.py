@@ -53,9 +53,7 @@ def sample_efficiency(
     test, train = rows[:num_test], rows[num_test:]
     jobs = [(train[:size], factor) for size in sizes for factor in factors.T]
     fits = Parallel(n_jobs=n_jobs if estimator == "sklearn" else 1)(
-        delayed(_accuracy)(
-            _classifier(estimator, n_jobs, seed), codes[some], factor[some], codes[test], factor[test]
-        )
+        delayed(_accuracy)(_classifier(estimator, n_jobs, seed), codes[some], factor[some], codes[test], factor[test])
         for some, factor in jobs
     )
     accuracy = np.array(fits).reshape(len(sizes), -1)

@@ -30,7 +30,7 @@ h4 { font-size: 1rem; }
 a { color: var(--accent); text-decoration-thickness: 1px; text-underline-offset: 2px; }
 a.anchor-link { display: none; }
 nav { font-size: 0.92rem; border: 1px solid var(--line); border-radius: 8px; padding: 0.9rem 1.2rem; }
-nav ol { margin: 0; padding-left: 1.4rem; columns: 18rem; }
+nav ol { margin: 0; padding: 0; list-style: none; columns: 18rem; }
 nav li { break-inside: avoid; }
 nav a { text-decoration: none; }
 img, svg { max-width: 100%; height: auto; display: block; margin: 1.1rem auto; }
@@ -108,25 +108,19 @@ def mean_spread(values: Sequence[float], spread: float | None = None, digits: in
     return f"{values.mean():.{digits}f}" + ("" if spread is None else f" ± {spread:.{digits}f}")
 
 
-def write_table(
-    frame: pd.DataFrame, path_stem: Path, caption: str, provenance: Mapping | None = None
-) -> list[Path]:
+def write_table(frame: pd.DataFrame, path_stem: Path, caption: str, provenance: Mapping | None = None) -> list[Path]:
     """Write `path_stem`.csv, .tex (booktabs) and .html (a fragment), without the index; the last two carry
     the provenance as a comment. Returns the three paths."""
     stem = Path(path_stem)
     note = json.dumps(provenance, default=str) if provenance else ""
     numbers = {"index": False, "float_format": "{:.3f}".format, "na_rep": "–"}
-    latex = frame.to_latex(
-        escape=True, caption=_latex(caption), label=f"tab:{stem.name}", position="t", **numbers
-    )
+    latex = frame.to_latex(escape=True, caption=_latex(caption), label=f"tab:{stem.name}", position="t", **numbers)
     body = frame.to_html(escape=True, border=0, **numbers)
     figure = f"<figure>\n<figcaption>{html.escape(caption)}</figcaption>\n{body}\n</figure>\n"
     return [
         _write(stem.with_name(f"{stem.name}.csv"), frame.to_csv(index=False)),
         _write(stem.with_name(f"{stem.name}.tex"), (f"% {note}\n" if note else "") + latex),
-        _write(
-            stem.with_name(f"{stem.name}.html"), (f"<!-- {html.escape(note)} -->\n" if note else "") + figure
-        ),
+        _write(stem.with_name(f"{stem.name}.html"), (f"<!-- {html.escape(note)} -->\n" if note else "") + figure),
     ]
 
 
@@ -158,8 +152,7 @@ def _body(executed: Path, code: bool) -> str:
 def _shown(output: nbformat.NotebookNode) -> bool:
     kinds = list(output.get("data", {}))
     return output.get("name") != "stderr" and not any(
-        kind.startswith("application/vnd.jupyter.widget") or kind == "application/javascript"
-        for kind in kinds
+        kind.startswith("application/vnd.jupyter.widget") or kind == "application/javascript" for kind in kinds
     )
 
 
@@ -172,19 +165,13 @@ def _page(path: Path, title: str, content: str, style: str = STYLE) -> Path:
     )
     fetched = _FETCHED.search(page)
     if fetched:
-        raise ValueError(
-            f"{path.name}: the page would fetch {next(filter(None, fetched.groups()))}; embed it instead"
-        )
+        raise ValueError(f"{path.name}: the page would fetch {next(filter(None, fetched.groups()))}; embed it instead")
     return _write(path, page)
 
 
 def notebook_html(executed: Path, path: Path) -> Path:
     """One executed notebook, code included, as one HTML file that needs nothing from outside."""
-    style = (
-        STYLE
-        + HtmlFormatter(style="friendly").get_style_defs(".highlight")
-        + "\n.highlight { background: none; }"
-    )
+    style = STYLE + HtmlFormatter(style="friendly").get_style_defs(".highlight") + "\n.highlight { background: none; }"
     return _page(Path(path), Path(executed).stem, _body(Path(executed), code=True), style)
 
 

@@ -57,9 +57,7 @@ class Run:
         """metrics.json. ValueError if the run was not evaluated yet."""
         path = self.folder / "metrics.json"
         if not path.exists():
-            raise ValueError(
-                f"{self.folder} has no metrics.json: run notebook 02_training or 'dyga evaluate' first"
-            )
+            raise ValueError(f"{self.folder} has no metrics.json: run notebook 02_training or 'dyga evaluate' first")
         return json.loads(path.read_text())
 
     @cached_property
@@ -78,20 +76,14 @@ class Run:
             raise ValueError(f"images is {images.dtype} {images.shape}: valid is uint8 (n, 64, 64, 3)")
         batches = range(0, len(images), 256)
         parts = [self.model.feature_extractor(to_tensor(images[i : i + 256])) for i in batches]
-        return (
-            torch.cat(parts).numpy()
-            if parts
-            else np.zeros((0, self.config.units, self.config.unit_dim), np.float32)
-        )
+        return torch.cat(parts).numpy() if parts else np.zeros((0, self.config.units, self.config.unit_dim), np.float32)
 
     def decode(self, features: np.ndarray, steps: int = 10, seed: int = 0) -> np.ndarray:
         """Features (n, units, dim) -> images (n, 64, 64, 3) uint8, all from one noise tensor. ValueError for other shapes."""
         features = np.asarray(features, dtype=np.float32)
         expected = (self.config.units, self.config.unit_dim)
         if features.ndim != 3 or features.shape[1:] != expected or not np.isfinite(features).all():
-            raise ValueError(
-                f"features is {features.shape}: valid are finite numbers of shape (n, {expected[0]}, {expected[1]})"
-            )
+            raise ValueError(f"features is {features.shape}: valid are finite numbers of shape (n, {expected[0]}, {expected[1]})")
         parts = []
         for i in range(0, len(features), 64):
             latents = self.model.sample(torch.from_numpy(features[i : i + 64]), steps, seed)
@@ -114,18 +106,14 @@ class Run:
         with torch.no_grad():
             return self.model.feature_extractor.unit_mlps(grid).numpy()
 
-    def traverse(
-        self, image: np.ndarray, unit: int, count: int = 8, steps: int = 10, seed: int = 0
-    ) -> np.ndarray:
+    def traverse(self, image: np.ndarray, unit: int, count: int = 8, steps: int = 10, seed: int = 0) -> np.ndarray:
         """`count` images along one unit's range, the other units held at those of `image` (64, 64, 3)."""
         self._check_units([unit])
         features = np.repeat(self.encode(image[None]), count, axis=0)
         features[:, unit] = self.curve[np.linspace(0, 200, count).round().astype(int), unit]
         return self.decode(features, steps, seed)
 
-    def swap(
-        self, source: np.ndarray, target: np.ndarray, units: Sequence[int], steps: int = 10, seed: int = 0
-    ) -> np.ndarray:
+    def swap(self, source: np.ndarray, target: np.ndarray, units: Sequence[int], steps: int = 10, seed: int = 0) -> np.ndarray:
         """Latent interchange (paper, Figure 3): `source` with `units` taken from `target`; one image or (n, 64, 64, 3)."""
         self._check_units(units)
         single = np.ndim(source) == 3
@@ -191,9 +179,7 @@ def _evaluate(run: Run) -> dict:
     codes = np.einsum("nud,ud->nu", features - mean, axis)
     limits = np.percentile(scalars.numpy(), [1, 99], axis=0).astype(np.float32)
     saved = {"rows": rows, "codes": codes, "mean": mean, "axis": axis, "scalar_range": limits}
-    write_atomically(
-        run.folder / "codes.safetensors", save({k: np.ascontiguousarray(v) for k, v in saved.items()})
-    )
+    write_atomically(run.folder / "codes.safetensors", save({k: np.ascontiguousarray(v) for k, v in saved.items()}))
     result: dict = {"images": count, "anchors": run.anchors.counts.tolist()}
     if data.factors is None:
         return result | {"note": "the data set has no factors, so no disentanglement metric applies"}

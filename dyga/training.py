@@ -77,9 +77,7 @@ def train_first_stage(config: Config, folder: Path, data_dir: Path | None = None
                 stage.eval().calibrate(to_tensor(images[sample_rows(len(images), 256, 0)]))
         save_model(folder / "model.safetensors", stage)
         seconds = time.monotonic() - start
-        write_json(
-            folder / "provenance.json", describe(final_l1=float(loss.detach()), seconds=round(seconds, 1))
-        )
+        write_json(folder / "provenance.json", describe(final_l1=float(loss.detach()), seconds=round(seconds, 1)))
 
 
 def train(config: Config, folder: Path, data_dir: Path | None = None) -> Iterator[dict]:
@@ -119,14 +117,10 @@ class _Training:
         self.first_stage = make_first_stage(config, self.images)
         torch.manual_seed(step_seed(config.seed, 0))
         self.model = LatentUnitDiffusion(config)
-        self.optimiser = torch.optim.AdamW(
-            self.model.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True
-        )
+        self.optimiser = torch.optim.AdamW(self.model.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True)
         self.average = None
         if config.ema:
-            self.average = AveragedModel(
-                self.model, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=False
-            )
+            self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=False)
         self.reservoir = torch.zeros(config.reservoir, config.units, config.unit_dim)
         self.first_step, self.seconds = 0, 0.0
         self._resume()
@@ -168,9 +162,7 @@ class _Training:
                 anchor_seconds += time.monotonic() - before
             if done % 10 == 0 or done == config.steps:
                 self.seconds = time.monotonic() - start
-                record = dict(
-                    zip(("loss", "diffusion", "decorrelation"), np.mean(recent, axis=0).tolist(), strict=True)
-                )
+                record = dict(zip(("loss", "diffusion", "decorrelation"), np.mean(recent, axis=0).tolist(), strict=True))
                 record = {"step": done, **record, "lr": learning_rate(config, step)}
                 record |= {"seconds": round(self.seconds, 2), "anchor_seconds": round(anchor_seconds, 3)}
                 record["anchors"] = self.model.anchors.counts.tolist()

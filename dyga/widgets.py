@@ -65,9 +65,7 @@ class TraversalExplorer(ipywidgets.VBox):
     def show(self) -> None:
         """Decodes the units as the sliders stand; those that were not moved stay exactly the picture's own."""
         if not self._moving:
-            self.picture.value = self._decode(
-                self.image.value, tuple(slider.value for slider in self.sliders)
-            )
+            self.picture.value = self._decode(self.image.value, tuple(slider.value for slider in self.sliders))
 
     def _decode_positions(self, image: int, positions: tuple[int, ...]) -> bytes:
         features = self._features[image : image + 1].copy()
@@ -77,8 +75,6 @@ class TraversalExplorer(ipywidgets.VBox):
         return png(self._run.decode(features)[0])
 
 
-def traversal_explorer(
-    run: Run, images: np.ndarray, units: Sequence[int], labels: Sequence[str]
-) -> TraversalExplorer:
+def traversal_explorer(run: Run, images: np.ndarray, units: Sequence[int], labels: Sequence[str]) -> TraversalExplorer:
     """Sliders for `units` of a trained run."""
     return TraversalExplorer(run, images, units, labels)

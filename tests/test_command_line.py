@@ -46,9 +46,7 @@ def test_wrong_input_is_found_before_the_set_up(tmp_path):
     done = subprocess.run([copy / "run_all.sh", "--profile", "fast"], capture_output=True, text=True)
     assert done.returncode == 2
     assert "valid are quick, smoke, paper" in done.stderr
-    status = subprocess.run(
-        ["git", "-C", str(copy), "status", "--porcelain", "--ignored"], capture_output=True
-    )
+    status = subprocess.run(["git", "-C", str(copy), "status", "--porcelain", "--ignored"], capture_output=True)
     assert status.stdout == b""
 
 

@@ -63,9 +63,7 @@ def test_the_notebooks_are_those_of_the_design():
 
 def test_every_notebook_ran_without_an_error(study):
     for name in NAMES:
-        executed = nbformat.read(
-            study / "runs" / "rooms3d-smoke" / "notebooks" / f"{name}.ipynb", as_version=4
-        )
+        executed = nbformat.read(study / "runs" / "rooms3d-smoke" / "notebooks" / f"{name}.ipynb", as_version=4)
         kinds = {output.output_type for cell in executed.cells for output in cell.get("outputs", [])}
         assert kinds and "error" not in kinds
         assert (study / "runs" / "rooms3d-smoke" / "notebooks" / f"{name}.html").exists()
@@ -126,9 +124,7 @@ def test_own_images(tmp_path):
     out = ["--out", str(tmp_path / "out"), "--variants", "decorrelated"]
     done = dyga("reproduce", "--profile", "smoke", "--dataset", f"folder:{pictures}", *out)
     assert done.returncode == 0, done.stderr
-    values = json.loads(
-        (tmp_path / "out/runs/folder-pictures-smoke/decorrelated-seed0/metrics.json").read_text()
-    )
+    values = json.loads((tmp_path / "out/runs/folder-pictures-smoke/decorrelated-seed0/metrics.json").read_text())
     assert "no factors" in values["note"] and "mig" not in values
     assert (tmp_path / "out/figures/folder-pictures-smoke/traversals.png").exists()
     report = (tmp_path / "out/runs/folder-pictures-smoke/report.html").read_text()

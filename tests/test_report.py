@@ -27,17 +27,13 @@ def write_notebook(path, title="Data & more", extra=()):
         new_output("stream", name="stderr", text="PROGRESS 100%"),
         new_output("stream", name="stdout", text="a < b"),
         new_output("display_data", data={"text/html": "<table><tr><td>cell</td></tr></table>"}),
-        new_output(
-            "display_data", data={"image/png": PNG}, metadata={"image/png": {"width": 860, "alt": "a grid"}}
-        ),
+        new_output("display_data", data={"image/png": PNG}, metadata={"image/png": {"width": 860, "alt": "a grid"}}),
         new_output("display_data", data={WIDGET: {"model_id": "x"}, "text/plain": "SLIDER"}),
         new_output("display_data", data={"application/javascript": "alert()"}),
         *extra,
     ]
     cells = [
-        new_markdown_cell(
-            f"# {title}\n\nProse with *stress*, [a paper](https://arxiv.org/abs/2410.23820)\n\n## Why"
-        ),
+        new_markdown_cell(f"# {title}\n\nProse with *stress*, [a paper](https://arxiv.org/abs/2410.23820)\n\n## Why"),
         new_code_cell("secret_call()", outputs=outputs, execution_count=1),
     ]
     notebook = new_notebook(cells=cells)
@@ -147,9 +143,7 @@ def test_published_numbers_are_the_papers():
     assert celeba.loc["DyGA+SD (paper)", ["tad", "fid"]].tolist() == [0.954, 13.0]
 
 
-@pytest.mark.parametrize(
-    "table, dataset", [("table1", "rooms3d"), ("table2", "shapes3d"), ("table9", "celeba")]
-)
+@pytest.mark.parametrize("table, dataset", [("table1", "rooms3d"), ("table2", "shapes3d"), ("table9", "celeba")])
 def test_what_was_not_published_is_refused_with_the_choices(table, dataset):
     choices = "table1: cars3d, shapes3d, mpi3d_toy; table2: celeba"
     with pytest.raises(ValueError, match=f"'{table}', '{dataset}'; there is {choices}"):
@@ -161,9 +155,7 @@ def test_every_published_pair_is_a_mean_and_a_spread():
     for table in ("table1", "table2"):
         for methods in published[table]["datasets"].values():
             for values in methods.values():
-                assert len(values) == 2 and all(
-                    pair is None or (len(pair) == 2 and min(pair) >= 0) for pair in values
-                )
+                assert len(values) == 2 and all(pair is None or (len(pair) == 2 and min(pair) >= 0) for pair in values)
 
 
 @pytest.mark.parametrize(

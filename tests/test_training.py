@@ -15,9 +15,7 @@ from dyga.config import make_config
 from dyga.diffusion import LatentUnitDiffusion, decorrelation_penalty
 from dyga.training import check_settings, learning_rate, step_seed, train
 
-TINY = dataclasses.replace(
-    make_config("smoke", variant="decorrelated"), steps=20, refit_every=8, checkpoint_every=10
-)
+TINY = dataclasses.replace(make_config("smoke", variant="decorrelated"), steps=20, refit_every=8, checkpoint_every=10)
 
 
 def weights(folder):

@@ -53,9 +53,7 @@ class GaussianAnchors(nn.Module):
     use. Before the first fit none is, and `align` is the identity.
     """
 
-    def __init__(
-        self, units: int, dim: int, max_anchors: int = 32, *, start: int = 8, subspace: int = 2
-    ) -> None:
+    def __init__(self, units: int, dim: int, max_anchors: int = 32, *, start: int = 8, subspace: int = 2) -> None:
         """`start` anchors per unit to begin with; a Gaussian's own subspace has at most `subspace` dimensions."""
         super().__init__()
         sizes = {"units": units, "dim": dim, "max_anchors": max_anchors, "start": start, "subspace": subspace}
@@ -113,7 +111,7 @@ class GaussianAnchors(nn.Module):
         *,
         scalars: Tensor | None = None,
         warm: bool = True,
-        iterations: int = 60,
+        iterations: int = 40,
         bins: int = 2048,
     ) -> Selection:
         """The four stages of a fit (Figure 2(b)) on features (n, units, dim), without keeping their result.
@@ -130,9 +128,7 @@ class GaussianAnchors(nn.Module):
         _check_finite(features, "features")
         if scalars is not None:
             if scalars.shape != features.shape[:2]:
-                raise ValueError(
-                    f"scalars must have shape {tuple(features.shape[:2])}, got {tuple(scalars.shape)}"
-                )
+                raise ValueError(f"scalars must have shape {tuple(features.shape[:2])}, got {tuple(scalars.shape)}")
             _check_finite(scalars, "scalars")
         for name, value, least in (("iterations", iterations, 1), ("bins", bins, 2)):
             if value < least:
@@ -189,9 +185,7 @@ class GaussianAnchors(nn.Module):
         return shifted
 
     @torch.no_grad()
-    def diagnose(
-        self, features: Tensor, strength: float = 0.1, *, mode: AlignmentMode | str = AlignmentMode.MEAN
-    ) -> Diagnosis:
+    def diagnose(self, features: Tensor, strength: float = 0.1, *, mode: AlignmentMode | str = AlignmentMode.MEAN) -> Diagnosis:
         """What `align` with the same arguments does to features (n, units, dim)."""
         self._check_fitted(features)
         shifted, weight = self._align(features, strength, mode)
@@ -265,8 +259,7 @@ class GaussianAnchors(nn.Module):
     def _check(self, features: Tensor) -> None:
         if features.ndim != 3 or features.shape[1:] != (self.units, self.dim):
             raise ValueError(
-                f"features must have shape (n, units, dim) = (n, {self.units}, {self.dim}), "
-                f"got {tuple(features.shape)}"
+                f"features must have shape (n, units, dim) = (n, {self.units}, {self.dim}), got {tuple(features.shape)}"
             )
 
     def _check_fitted(self, features: Tensor) -> None:

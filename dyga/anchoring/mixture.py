@@ -1,4 +1,4 @@
-"""HDDC: Gaussian mixtures whose every component has a subspace of its own, fitted for all latent units at once.
+"""HDDC: Gaussian mixtures, each Gaussian with a subspace of its own, fitted for all latent units at once.
 
 High-dimensional data clustering (Bouveyron, Girard & Schmid 2007), model [a_kj b_k Q_k d_k]: Gaussian k has
 variances a_kj along the d_k axes Q_k and one noise variance b_k in all other directions, so that a log
@@ -18,9 +18,9 @@ DEAD = -1e30
 
 @dataclass(frozen=True)
 class Mixture:
-    """One mixture per unit: `weights` (U, K), `means` (U, K, D), `axes` (U, K, D, P), `variances` (U, K, P) along
-    them, `noise` (U, K) in all other directions, `dims` (U, K) axes in use (the intrinsic dimension d_k) and
-    `alive` (U, K). `ambient` is the features' dimension, more than D where flat coordinates were left out.
+    """One mixture per unit: `weights` (U, K), `means` (U, K, D), `axes` (U, K, D, P), `variances` (U, K, P)
+    along them, `noise` (U, K) in all other directions, `dims` (U, K) axes in use (the intrinsic dimension d_k)
+    and `alive` (U, K). `ambient` is the features' dimension, more than D where flat ones were left out.
     """
 
     weights: Tensor
@@ -51,9 +51,7 @@ class Mixture:
     def put(self, units: Tensor, other: "Mixture") -> "Mixture":
         """This mixture with `other` in place of some units (indices)."""
         tensors = self.tensors()
-        return replace(
-            self, **{name: tensors[name].index_copy(0, units, new) for name, new in other.tensors().items()}
-        )
+        return replace(self, **{name: tensors[name].index_copy(0, units, new) for name, new in other.tensors().items()})
 
     def resized(self, slots: int) -> "Mixture":
         """With `slots` slots per unit: empty ones are added, or the last ones cut off."""
@@ -72,7 +70,7 @@ class Mixture:
         return self.resized(int(used[-1]) + 1 if len(used) else 1)
 
     def parameter_counts(self) -> Tensor:
-        """Free parameters per anchor (U, K) but for the weight: mean, axes, variances, noise (HDDC, table 1)."""
+        """Free parameters per anchor (U, K), its weight aside: mean, axes, variances, noise (HDDC, table 1)."""
         dims = self.dims.double()
         count = self.ambient + dims * (self.ambient - (dims + 1) / 2) + dims + (dims < self.ambient)
         return count * self.alive
@@ -80,8 +78,8 @@ class Mixture:
 
 @dataclass(frozen=True)
 class Rows:
-    """Points to fit: for each point x the `linear` terms 1, |x|^2, x (U, N, 2 + D) and the `quadratic` terms x_i x_j
-    (U, N, D(D+1)/2), so that log densities and moments of all anchors are matrix products.
+    """Points to fit: for each point x the `linear` terms 1, |x|^2, x (U, N, 2 + D) and the `quadratic` terms
+    x_i x_j (U, N, D(D+1)/2), so that log densities and moments of all anchors are matrix products.
     """
 
     linear: Tensor
@@ -135,18 +133,16 @@ def log_joint_of(points: Tensor, mixture: Mixture) -> Tensor:
 
 
 def log_joint(linear: Tensor, mixture: Mixture) -> Tensor:
-    """Log of weight times density (HDDC's cost function, proposition 3), (U, N, K), of `linear` terms (U, N, 2 + D).
+    """Log of weight times density (U, N, K) of `linear` terms (U, N, 2 + D), as in HDDC's E-step.
 
-    With y = x - mu_k it is const_k - |y|^2 / 2b + sum_j (1/b - 1/a_j)(q_j . y)^2 / 2: linear in the terms, and
-    then the squares of P more linear functions.
+    With y = x - mu_k it is const_k - |y|^2 / 2b + sum_j (1/b - 1/a_j)(q_j . y)^2 / 2: one function linear in
+    the terms, and the squares of P more.
     """
     means, axes, noise = mixture.means, mixture.axes, mixture.noise
     used = torch.arange(axes.shape[-1], device=axes.device) < mixture.dims[..., None]
     used = used & mixture.alive[..., None]
     log_det = (mixture.variances.log() * used).sum(-1) + (mixture.ambient - mixture.dims) * noise.log()
-    const = mixture.weights.clamp_min(1e-300).log() - 0.5 * (
-        mixture.ambient * math.log(2 * math.pi) + log_det
-    )
+    const = mixture.weights.clamp_min(1e-300).log() - 0.5 * (mixture.ambient * math.log(2 * math.pi) + log_det)
     const = const - 0.5 * means.square().sum(-1) / noise
     const = torch.where(mixture.alive, const, DEAD)
     # Variances are never below the noise, so that the root exists.
@@ -172,13 +168,11 @@ def expect(linear: Tensor, mixture: Mixture) -> tuple[Tensor, Tensor]:
     return joint.div_(total), (top + total.log()).squeeze(-1)
 
 
-def maximise(
-    rows: Rows, responsibilities: Tensor, mixture: Mixture, *, scree: float, floor: float
-) -> Mixture:
+def maximise(rows: Rows, responsibilities: Tensor, mixture: Mixture, *, scree: float, floor: float) -> Mixture:
     """M-step: weights, means and each Gaussian's subspace, from responsibilities (U, N, K).
 
     The axes are improved from the last ones by subspace iteration, which costs products only and converges
-    along with EM. d_k is found by Cattell's scree test (HDDC, section 4.2): the last axis whose drop to the next
+    along with EM. d_k is found by Cattell's scree test, as in HDDC: the last axis whose drop to the next
     variance is at least `scree` times the largest drop; the mean of all further variances stands for the one
     after the P-th. No variance is below `floor`; an anchor left without rows dies.
     """
@@ -225,8 +219,8 @@ def expectation_maximisation(
 ) -> tuple[Mixture, Tensor]:
     """EM from `mixture`, and the mean log likelihood per row (U,) of what is returned.
 
-    Each unit stops when a step gains less than `tolerance`, and returns its best state, as neither the change of
-    d_k nor the subspace step is strictly monotone: a unit never ends below its start.
+    Each unit stops when a step gains less than `tolerance`, and returns its best state, as neither the change
+    of d_k nor the subspace step is strictly monotone: a unit never ends below its start.
     """
     best, current = mixture, mixture
     best_value = torch.full_like(mixture.weights[:, 0], -torch.inf)
@@ -254,9 +248,7 @@ def expectation_maximisation(
             )
             gained = part_value > best_value[units]
             part = part.where(gained, best.take(units))
-            return best.put(units, part), best_value.index_copy(
-                0, units, torch.maximum(part_value, best_value[units])
-            )
+            return best.put(units, part), best_value.index_copy(0, units, torch.maximum(part_value, best_value[units]))
         improved = maximise(rows, responsibilities, current, scree=scree, floor=floor)
         current = improved.where(moving, current)
     return best, best_value

@@ -38,7 +38,7 @@ class Frame:
 
     @classmethod
     def of(cls, points: Tensor, least: int) -> "Frame":
-        """Of points (U, N, D), without the directions that are flat in every unit but with `least` at least."""
+        """Of points (U, N, D), without directions that are flat in every unit, but with `least` at least."""
         centre = points.mean(1, keepdim=True)
         centred = points - centre
         covariance = centred.mT @ centred / points.shape[1]
@@ -81,16 +81,14 @@ def coreset(features: Tensor, scalars: Tensor | None, size: int) -> Tensor:
     """At most `size` rows per unit, (units, size, dim) in float64, of features (n, units, dim).
 
     Each unit's rows are sorted by its scalar (n, units), or by their first principal component, and cut into
-    `size` bins of equal count, of which the middle row stands for all. A bin's mean would lose the variance within
-    the bin, and in a bin astride two clusters lie where no feature is.
+    `size` bins of equal count, of which the middle row stands for all. A bin's mean would lose the variance
+    within the bin, and in a bin astride two clusters lie where no feature is.
     """
     if scalars is None:
         by_unit = features.transpose(0, 1)
         centred = (by_unit - by_unit.mean(1, keepdim=True)).to(torch.float32)
         # Scaled, so that squares of very large or small features stay finite.
-        centred = centred / centred.abs().amax((1, 2), keepdim=True).clamp_min(
-            torch.finfo(torch.float32).tiny
-        )
+        centred = centred / centred.abs().amax((1, 2), keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
         principal = torch.linalg.eigh((centred.mT @ centred).double()).eigenvectors[..., -1]
         # An eigenvector's sign is arbitrary: fix it, so that the order is not.
         largest = principal.gather(1, principal.abs().argmax(1, keepdim=True))
@@ -107,10 +105,11 @@ def coreset(features: Tensor, scalars: Tensor | None, size: int) -> Tensor:
 
 
 def initialise(points: Tensor, start: int, dims: int, ambient: int, generator: torch.Generator) -> Mixture:
-    """Stage (i): `start` round Gaussians of equal weight and variance at k-means++ centres of points (U, N, D).
+    """Stage (i): `start` round Gaussians of equal weight and variance at k-means++ centres of points
+    (U, N, D).
 
-    Greedy k-means++ (Arthur & Vassilvitskii 2007): of four draws the one that lowers the distances most. Units with
-    fewer distinct points get fewer anchors.
+    Greedy k-means++ (Arthur & Vassilvitskii 2007): of four draws the one that lowers the distances most. Units
+    with fewer distinct points get fewer anchors.
     """
     units, count, dim = points.shape
     device, dtype = points.device, points.dtype
@@ -149,7 +148,7 @@ def initialise(points: Tensor, start: int, dims: int, ambient: int, generator: t
 
 
 def resume(rows: Rows, last: Mixture, frame: Frame) -> Mixture:
-    """Stage (i) of a refit: the last fit's anchors, each from the rows nearest to its mean, in the same slots.
+    """Stage (i) of a refit: the last anchors, each from the rows nearest to its mean, in the same slots.
 
     Nearest by distance, not by density: features move between refits, and a Gaussian that has become
     narrow says little about rows that have left it.
@@ -191,16 +190,17 @@ def split_widest(mixture: Mixture, refused: Tensor) -> tuple[Mixture, Tensor, Te
 def split(rows: Rows, mixture: Mixture, slots: int, rounds: int, trial: int) -> Mixture:
     """Stage (iii): split the wide Gaussians, and keep the splits that BIC pays for, up to `slots` a unit.
 
-    In each round all open anchors of a unit are split, `trial` EM steps follow, and each pair is compared with one
-    Gaussian over the pair's rows. Pairs that gain less than BIC asks for their parameters are joined again and not
-    tried any more; then EM goes on, and a unit whose BIC is not better after all goes back to where it was.
+    In each round all open anchors of a unit are split, `trial` EM steps follow, and each pair is compared with
+    one Gaussian over the pair's rows. Pairs that gain less than BIC asks for their parameters are joined again
+    and not tried any more; then EM goes on, and a unit whose BIC is not better after all goes back to where it
+    was.
     """
     _, likelihood = expectation_maximisation(rows, mixture, 0)
     score = information_criterion(mixture, likelihood, rows.count)
     mixture = mixture.resized(slots)
     refused = torch.zeros_like(mixture.alive)
     for _ in range(rounds):
-        # Only units with an anchor to split and an eighth of the slots free: a round for less is not worth its time.
+        # Only units with an anchor to split and an eighth of the slots free: less is not worth a round.
         free = (~mixture.alive).sum(1)
         possible = (mixture.alive & ~refused).any(1) & (free > 0) & (8 * free >= slots)
         units = possible.nonzero().squeeze(1)
@@ -219,9 +219,7 @@ def split(rows: Rows, mixture: Mixture, slots: int, rounds: int, trial: int) -> 
     return mixture.trimmed()
 
 
-def _split_round(
-    rows: Rows, mixture: Mixture, score: Tensor, refused: Tensor, trial: int
-) -> tuple[Mixture, Tensor, Tensor]:
+def _split_round(rows: Rows, mixture: Mixture, score: Tensor, refused: Tensor, trial: int) -> tuple[Mixture, Tensor, Tensor]:
     """One round of `split`: the better mixtures, their BIC (U,) and the anchors refused so far (U, K)."""
     halves, unit, parent, child = split_widest(mixture, refused)
     halves, _ = expectation_maximisation(rows, halves.trimmed(), trial, **OPTIONS)
@@ -273,14 +271,14 @@ def select_anchors(
     scalars: Tensor | None = None,
     last: Mixture | None = None,
     bins: int = 2048,
-    iterations: int = 60,
+    iterations: int = 40,
     least_members: int = 10,
     seed: int = 0,
 ) -> Selection:
     """All four stages on features (n, units, dim), from `start` anchors or from those of the `last` fit.
 
-    `iterations` bounds the EM steps of a stage, and a sixth of it those after each split; `least_members` counts
-    among all n features.
+    `iterations` bounds the EM steps of a stage, and a tenth of it both the rounds of splits and the steps after
+    each; `least_members` counts among all n features.
     """
     n, _, dim = features.shape
     dims = min(subspace, dim)
@@ -299,6 +297,4 @@ def select_anchors(
     # Three rows at least, since fewer span no more than a line.
     least = max(least_members * rows.count / n, min(3, rows.count))
     filtered = filter_small(rows, divided, least)
-    return Selection(
-        *(frame.leave(stage).resized(slots) for stage in (initialised, fitted, divided, filtered))
-    )
+    return Selection(*(frame.leave(stage).resized(slots) for stage in (initialised, fitted, divided, filtered)))

@@ -41,9 +41,7 @@ class Factors:
         """Indices (...) int64 of factor values (..., factors); ValueError for a value out of range."""
         values = _integers("values", values)
         if values.ndim == 0 or values.shape[-1] != len(self.names):
-            raise ValueError(
-                f"values: shape {values.shape} given; the last axis must be {len(self.names)} long"
-            )
+            raise ValueError(f"values: shape {values.shape} given; the last axis must be {len(self.names)} long")
         for position, (name, size) in enumerate(zip(self.names, self.sizes, strict=True)):
             column = values[..., position]
             if column.size and not (column.min() >= 0 and column.max() < size):

@@ -138,9 +138,7 @@ class _View:
         steps = ((np.arange(SIZE * SAMPLES) + 0.5) / (SIZE * SAMPLES) * 2 - 1) * HALF_VIEW
         steps = steps.reshape(SIZE, SAMPLES).T
         across, down = steps[None, :, None, :], steps[:, None, :, None]
-        dx, dy, dz = (
-            (forward[i] + across * right[i] - down * up[i]).reshape(-1, SIZE, SIZE) for i in range(3)
-        )
+        dx, dy, dz = ((forward[i] + across * right[i] - down * up[i]).reshape(-1, SIZE, SIZE) for i in range(3))
         self.eye, self.basis = eye, np.stack([right, up, forward])
 
         left, back = ((-ROOM - eye[i]) / np.minimum(ray, -1e-9) for i, ray in ((0, dx), (2, dz)))
@@ -161,9 +159,7 @@ class _View:
         wall_sun = np.where(on_left, max(LIGHT[0], 0), max(LIGHT[2], 0))
         height = dy / np.sqrt(dx * dx + dy * dy + dz * dz)
         which = [self.surface == FLOOR, self.surface == WALL]
-        skylight = np.select(
-            which, [AMBIENT * tiles * floor_open, AMBIENT * trim * wall_open], 1 - 0.35 * height
-        )
+        skylight = np.select(which, [AMBIENT * tiles * floor_open, AMBIENT * trim * wall_open], 1 - 0.35 * height)
         sunlight = np.select(which, [DIRECT * LIGHT[1] * tiles, DIRECT * wall_sun * trim], 0)
         self.sky, self.sun = skylight.astype(np.float32), sunlight.astype(np.float32)
         self.direction = tuple(d.astype(np.float32) for d in (dx, dy, dz))

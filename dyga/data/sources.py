@@ -21,9 +21,7 @@ class FolderImages(LazyImages):
             raise ValueError(f"folder: {self.folder} is not a folder; need one with images in it")
         self.paths = sorted(p for p in self.folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
         if not self.paths:
-            raise ValueError(
-                f"folder: {self.folder} holds no images; valid endings are {', '.join(SUFFIXES)}"
-            )
+            raise ValueError(f"folder: {self.folder} holds no images; valid endings are {', '.join(SUFFIXES)}")
         super().__init__(len(self.paths), size, size)
 
     def _batch(self, indices: np.ndarray) -> np.ndarray:

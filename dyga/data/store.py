@@ -35,14 +35,10 @@ class LazyImages:
         elif indices.size == 0 and isinstance(key, list):
             indices = indices.astype(np.int64)
         if isinstance(key, tuple) or indices.dtype.kind not in "iu":
-            raise IndexError(
-                f"index: {key!r} given; valid are an integer, a slice, integers, or a mask of all images"
-            )
+            raise IndexError(f"index: {key!r} given; valid are an integer, a slice, integers, or a mask of all images")
         indices = indices.astype(np.int64)
         if indices.size and not (indices.min() >= -len(self) and indices.max() < len(self)):
-            raise IndexError(
-                f"index: {indices.min()}..{indices.max()} given; valid are {-len(self)}..{len(self) - 1}"
-            )
+            raise IndexError(f"index: {indices.min()}..{indices.max()} given; valid are {-len(self)}..{len(self) - 1}")
         images = self._batch(np.where(indices < 0, indices + len(self), indices).ravel())
         return images.reshape(indices.shape + self.shape[1:])
 

@@ -27,9 +27,7 @@ def checked_integers(values: np.ndarray, name: str, rows: int | None = None) -> 
     if array.ndim != 2 or 0 in array.shape:
         raise ValueError(f"{name} must have two dimensions with nothing empty, got shape {array.shape}")
     if rows is not None and len(array) != rows:
-        raise ValueError(
-            f"{name} has {len(array)} rows, but {rows} are needed: one per row of the other input"
-        )
+        raise ValueError(f"{name} has {len(array)} rows, but {rows} are needed: one per row of the other input")
     return array.astype(np.int64, copy=False)
 
 

@@ -51,9 +51,7 @@ def impurity_importance(model: LGBMClassifier, codes: np.ndarray, label: np.ndar
     return importance
 
 
-def _add_splits(
-    node: dict, sums: np.ndarray, counts: np.ndarray, value: np.ndarray, importance: np.ndarray
-) -> tuple[float, int]:
+def _add_splits(node: dict, sums: np.ndarray, counts: np.ndarray, value: np.ndarray, importance: np.ndarray) -> tuple[float, int]:
     """Add each split's reduction to `importance` and set leaf values; return the node's sum and rows."""
     if "split_feature" not in node:
         leaf = node.get("leaf_index", 0)

@@ -55,8 +55,7 @@ def dci(
     else:
         model, at_once = fast_classifier(n_jobs, seed), 1
     fits = Parallel(n_jobs=at_once)(
-        delayed(_fit)(clone(model), codes[train], label[train], codes[test], label[test])
-        for label in labels.T
+        delayed(_fit)(clone(model), codes[train], label[train], codes[test], label[test]) for label in labels.T
     )
     importance = np.stack([gain for gain, _ in fits], axis=1)
     accuracy = float(np.mean([correct for _, correct in fits]))

@@ -29,9 +29,7 @@ class ModularityExplicitness:
     explicitness: float
 
 
-def sap(
-    codes: np.ndarray, factors: np.ndarray, *, num_train: int = 10_000, num_test: int = 5_000, seed: int = 0
-) -> SAP:
+def sap(codes: np.ndarray, factors: np.ndarray, *, num_train: int = 10_000, num_test: int = 5_000, seed: int = 0) -> SAP:
     """SAP (Kumar et al. 2018) of codes (n, units) for factors (n, factors).
 
     Test accuracy of a linear SVM (C 0.01, balanced classes) on each unit alone; the score is the mean over

@@ -14,8 +14,7 @@ class UnitMLPs(nn.Module):
         self.final_relu = final_relu
         inputs = [1, *sizes[:-1]]
         self.weights = nn.ParameterList(
-            nn.Parameter(torch.randn(units, fan, out) * (2 / fan) ** 0.5)
-            for fan, out in zip(inputs, sizes, strict=True)
+            nn.Parameter(torch.randn(units, fan, out) * (2 / fan) ** 0.5) for fan, out in zip(inputs, sizes, strict=True)
         )
         # Random first biases spread the kinks over the scalar's range, so that a unit is a curve, not a ray.
         self.biases = nn.ParameterList(
@@ -64,9 +63,7 @@ class FeatureExtractor(nn.Module):
             ]
             width, size = out, (size + 2 * padding - kernel) // stride + 1
         self.convolutions = nn.Sequential(*layers)
-        self.to_scalars = nn.Sequential(
-            nn.Flatten(), nn.Linear(width * size * size, 256), nn.ReLU(), nn.Linear(256, units)
-        )
+        self.to_scalars = nn.Sequential(nn.Flatten(), nn.Linear(width * size * size, 256), nn.ReLU(), nn.Linear(256, units))
         self.normalise = nn.BatchNorm1d(units, affine=False) if normalise_scalars else nn.Identity()
         self.unit_mlps = UnitMLPs(units, [*unit_hidden, dim], final_relu)
 

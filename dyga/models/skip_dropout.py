@@ -35,9 +35,7 @@ class SkipDropout:
         """Attaches to `unet`. ValueError if it has no `up_blocks` or a level that does not exist is asked for."""
         blocks = getattr(unet, "up_blocks", None)
         if not isinstance(blocks, nn.ModuleList) or not len(blocks):
-            raise ValueError(
-                f"{type(unet).__name__} has no up_blocks: valid are dyga's UNet and diffusers' 2D U-Nets"
-            )
+            raise ValueError(f"{type(unet).__name__} has no up_blocks: valid are dyga's UNet and diffusers' 2D U-Nets")
         levels = range(len(blocks)) if self.levels is None else self.levels
         if not set(levels) <= set(range(len(blocks))):
             raise ValueError(f"levels {tuple(levels)}: this U-Net has levels 0 to {len(blocks) - 1}")

@@ -95,14 +95,10 @@ class ContextBlock(nn.Module):
 class Level(nn.Module):
     """The blocks of one resolution on the way up or down: (residual, context) pairs."""
 
-    def __init__(
-        self, widths: Sequence[tuple[int, int]], embedding: int, dropout: float, context: dict | None
-    ):
+    def __init__(self, widths: Sequence[tuple[int, int]], embedding: int, dropout: float, context: dict | None):
         super().__init__()
         self.residual = nn.ModuleList(ResBlock(i, o, embedding, dropout) for i, o in widths)
-        self.context = nn.ModuleList(
-            ContextBlock(o, **context) if context else nn.Identity() for _, o in widths
-        )
+        self.context = nn.ModuleList(ContextBlock(o, **context) if context else nn.Identity() for _, o in widths)
         self.attends = context is not None
 
     def block(self, i: int, hidden: Tensor, embedding: Tensor, context: Tensor) -> Tensor:
@@ -137,9 +133,7 @@ class UpBlock(Level):
         super().__init__([((channels if i == 0 else out) + s, out) for i, s in enumerate(skips)], **settings)
         self.up = None if last else nn.Conv2d(out, out, 3, padding=1)
 
-    def forward(
-        self, hidden: Tensor, res_hidden_states_tuple: tuple[Tensor, ...], embedding: Tensor, context: Tensor
-    ) -> Tensor:
+    def forward(self, hidden: Tensor, res_hidden_states_tuple: tuple[Tensor, ...], embedding: Tensor, context: Tensor) -> Tensor:
         """Takes its skip tensors, the last first, under the name that diffusers gives them, so that plug-ins fit both."""
         for i, skip in enumerate(reversed(res_hidden_states_tuple)):
             hidden = self.block(i, torch.cat([hidden, skip], dim=1), embedding, context)
@@ -166,9 +160,7 @@ class UNet(nn.Module):
     ):
         super().__init__()
         self.time_channels, embedding = channels[0], 4 * channels[0]
-        self.time = nn.Sequential(
-            nn.Linear(channels[0], embedding), nn.SiLU(), nn.Linear(embedding, embedding)
-        )
+        self.time = nn.Sequential(nn.Linear(channels[0], embedding), nn.SiLU(), nn.Linear(embedding, embedding))
         attention = dict(context_dim=context_dim, heads=heads, transformer=transformer)
         coarsest = len(channels) - 1
 

@@ -40,14 +40,10 @@ def training_curves(logs: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure
     # The first steps' loss is many times the rest: on a linear axis it would flatten everything else.
     axes[0].set(yscale="log", ylim=(0.8 * min(bottoms), 1.25 * max(tops)))
     axes[0].yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes[0].yaxis.set_minor_formatter(
-        FuncFormatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "235" else "")
-    )
+    axes[0].yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "235" else ""))
     axes[0].legend()
     if fast:
-        axes[1].set(
-            xlabel="Training step", ylabel="Images per second", title="Training speed", ylim=(0, None)
-        )
+        axes[1].set(xlabel="Training step", ylabel="Images per second", title="Training speed", ylim=(0, None))
     return figure
 
 
@@ -89,23 +85,17 @@ def anchor_scatter(points: Mapping[str, tuple]) -> Figure:
     for axes, (title, (xy, values, anchors, factor, colours)) in zip(panels, points.items(), strict=True):
         xy, values, anchors = np.asarray(xy), np.asarray(values), np.asarray(anchors).reshape(-1, 2)
         if xy.ndim != 2 or xy.shape[1] != 2 or values.shape != (len(xy),):
-            raise ValueError(
-                f"anchor_scatter: '{title}' has xy {xy.shape} and values {values.shape}, need (n, 2), (n,)"
-            )
+            raise ValueError(f"anchor_scatter: '{title}' has xy {xy.shape} and values {values.shape}, need (n, 2), (n,)")
         names, index = np.unique(values, return_inverse=True)
         if colours is not None:
             names, index = np.arange(len(colours)), values
             if values.min() < 0 or values.max() >= len(colours):
-                raise ValueError(
-                    f"anchor_scatter: '{title}' has {len(colours)} colours but values up to {values.max()}"
-                )
+                raise ValueError(f"anchor_scatter: '{title}' has {len(colours)} colours but values up to {values.max()}")
         shades = mpl.colormaps["viridis"](np.linspace(0, 0.97, len(names))) if colours is None else colours
         scale = ListedColormap(np.asarray(shades))
         norm = BoundaryNorm(np.arange(len(names) + 1) - 0.5, len(names))
         order = np.random.default_rng(0).permutation(len(xy))  # so that no value always lies on top
-        dots = axes.scatter(
-            *xy[order].T, c=index[order], cmap=scale, norm=norm, s=5, linewidths=0, rasterized=True
-        )
+        dots = axes.scatter(*xy[order].T, c=index[order], cmap=scale, norm=norm, s=5, linewidths=0, rasterized=True)
         if len(anchors):
             style = {
                 "marker": "D",
@@ -148,14 +138,10 @@ def heat_map(panels: Mapping[str, np.ndarray], factor_names: Sequence[str], meas
     values = {title: np.asarray(panel, float) for title, panel in panels.items()}
     for title, panel in values.items():
         if panel.ndim != 2 or panel.shape[1] != len(factor_names):
-            raise ValueError(
-                f"heat_map: '{title}' has shape {panel.shape}, need (units, {len(factor_names)})"
-            )
+            raise ValueError(f"heat_map: '{title}' has shape {panel.shape}, need (units, {len(factor_names)})")
     units = max((len(panel) for panel in values.values()), default=0)
     label = f"{measure} between latent units and factors"
-    figure, axes = panel_grid(
-        len(values), 0.19 * units + 1.35, label, width=min(WIDTH, 2.6 * len(values) + 0.9)
-    )
+    figure, axes = panel_grid(len(values), 0.19 * units + 1.35, label, width=min(WIDTH, 2.6 * len(values) + 0.9))
     top = max(np.nanmax(panel) for panel in values.values())
     for ax, (title, panel) in zip(axes, values.items(), strict=True):
         order = unit_order(np.nan_to_num(panel))
@@ -195,13 +181,9 @@ def ablation(rows: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
             mean, spread = values.mean(), values.std(ddof=1) if len(values) > 1 else 0.0
             colour = styles[name]["color"]
             if len(values) > 1:
-                axes.plot(
-                    [mean - spread, mean + spread], [place, place], color=colour, alpha=0.35, linewidth=6
-                )
+                axes.plot([mean - spread, mean + spread], [place, place], color=colour, alpha=0.35, linewidth=6)
                 axes.plot([mean], [place], "|", color=colour, markersize=14, markeredgewidth=2)
-            axes.scatter(
-                values, np.full(len(values), place), s=26, color=colour, edgecolors="white", zorder=3
-            )
+            axes.scatter(values, np.full(len(values), place), s=26, color=colour, edgecolors="white", zorder=3)
             text = f"{mean:.3f} ± {spread:.3f}" if len(values) > 1 else f"{mean:.3f}"
             axes.annotate(
                 text,
@@ -227,21 +209,15 @@ def ablation(rows: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
 def sample_efficiency(curves: Mapping[str, tuple], chance: float | None = None) -> Figure:
     """Downstream accuracy against the number of labelled images, per variant (sizes (s,), accuracies (s,) or
     (seeds, s)): mean over seeds, band from worst to best. `chance` draws the level of guessing."""
-    figure, (axes,) = panel_grid(
-        min(1, len(curves)), 3.3, "Sample efficiency: accuracy by labels", width=0.9 * WIDTH
-    )
+    figure, (axes,) = panel_grid(min(1, len(curves)), 3.3, "Sample efficiency: accuracy by labels", width=0.9 * WIDTH)
     styles = variant_styles(list(curves))
     for name, (sizes, accuracies) in curves.items():
         accuracies = np.atleast_2d(accuracies)
         if accuracies.shape[1] != len(sizes):
-            raise ValueError(
-                f"sample_efficiency: '{name}' has {accuracies.shape[1]} accuracies for {len(sizes)} sizes"
-            )
+            raise ValueError(f"sample_efficiency: '{name}' has {accuracies.shape[1]} accuracies for {len(sizes)} sizes")
         axes.plot(sizes, accuracies.mean(0), label=words(name), markersize=5, **styles[name])
         if len(accuracies) > 1:
-            axes.fill_between(
-                sizes, accuracies.min(0), accuracies.max(0), alpha=0.15, color=styles[name]["color"]
-            )
+            axes.fill_between(sizes, accuracies.min(0), accuracies.max(0), alpha=0.15, color=styles[name]["color"])
     if chance is not None:
         axes.axhline(chance, color=GREY, linewidth=1, linestyle="--", label="guessing")
     axes.set(xscale="log", xlabel="Labelled images", ylabel="Accuracy")

@@ -40,16 +40,12 @@ def _mosaic(axes: Axes, rows: Sequence[np.ndarray], breaks: Sequence[int] = ()) 
     return [t + high / 2 for t in tops], [c * (wide + gap) + wide / 2 for c in range(columns)]
 
 
-def _image_rows(
-    rows, labels, label: str, breaks=(), header: Sequence[str] = (), side=0.95, spare=0.0
-) -> Figure:
+def _image_rows(rows, labels, label: str, breaks=(), header: Sequence[str] = (), side=0.95, spare=0.0) -> Figure:
     """One labelled row of images per entry of `rows`, sized so that the images fill the figure's
     width but for `spare` inches at the right."""
     rows = [np.asarray(row) for row in rows]
     if len(rows) != len(labels) or not rows:
-        raise ValueError(
-            f"{label}: {len(rows)} rows of images but {len(labels)} labels, need one label a row"
-        )
+        raise ValueError(f"{label}: {len(rows)} rows of images but {len(labels)} labels, need one label a row")
     for name, row in zip(labels, rows, strict=True):
         if row.ndim != 4 or row.shape[1:] != rows[0].shape[1:] or row.shape[3] != 3 or row.dtype != np.uint8:
             need = "uint8 images of one size, (n, H, W, 3)"
@@ -95,9 +91,7 @@ def interchange(
 
 
 @styled
-def attention_maps(
-    images: np.ndarray, maps: np.ndarray, labels: Sequence[str], opacity: float = 0.88
-) -> Figure:
+def attention_maps(images: np.ndarray, maps: np.ndarray, labels: Sequence[str], opacity: float = 0.88) -> Figure:
     """Cross-attention as in the paper's Figure 4: images (n, H, W, 3) uint8 and, to their right, the same
     image under each unit's map (n, m, h, w), bilinear and scaled to the map's own range."""
     images, maps = np.asarray(images), np.asarray(maps, float)
@@ -113,17 +107,12 @@ def attention_maps(
     span = maps.max((2, 3), keepdims=True) - low
     scaled = (maps - low) / np.where(span > 0, span, 1)
     stretch = (1, 1, high / maps.shape[2], wide / maps.shape[3])
-    scale = ListedColormap(
-        mpl.colormaps["turbo"](np.linspace(0.06, 0.94, 256))
-    )  # without its near-black ends
+    scale = ListedColormap(mpl.colormaps["turbo"](np.linspace(0.06, 0.94, 256)))  # without its near-black ends
     smooth = zoom(scaled, stretch, order=1, mode="nearest", grid_mode=True)[..., None].clip(0, 1)
     colour = scale(smooth[..., 0])[..., :3] * 255
     weight = opacity * (0.2 + 0.8 * smooth)  # where attention is low the image shows through
     overlaid = (1 - weight) * canvas[:, None] + weight * colour
-    rows = [
-        np.concatenate([image[None], over.round().astype(np.uint8)])
-        for image, over in zip(canvas, overlaid, strict=True)
-    ]
+    rows = [np.concatenate([image[None], over.round().astype(np.uint8)]) for image, over in zip(canvas, overlaid, strict=True)]
     label = "Figure 4, cross-attention of each factor's best unit over the image"
     figure = _image_rows(rows, [" "] * len(rows), label, header=["image", *labels], side=1.25, spare=0.65)
     mappable = ScalarMappable(Normalize(0, 1), scale)

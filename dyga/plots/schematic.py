@@ -25,9 +25,7 @@ class _Canvas:
 
     def box(self, x, y, width, height, text="", edge=INK, face="white", size=8.0, rounding=0.8) -> None:
         shape = f"round,pad=0,rounding_size={rounding}"
-        self.axes.add_patch(
-            FancyBboxPatch((x, y), width, height, boxstyle=shape, edgecolor=edge, facecolor=face, linewidth=1)
-        )
+        self.axes.add_patch(FancyBboxPatch((x, y), width, height, boxstyle=shape, edgecolor=edge, facecolor=face, linewidth=1))
         self.text(x + width / 2, y + height / 2, text, size)
 
     def panel(self, x, y, width, height, title: str, colour: str, indent=1.8) -> None:
@@ -37,12 +35,8 @@ class _Canvas:
     def room(self, x, y, side) -> None:
         """A room with an object, standing for an image."""
         for low, high, colour in ((0, 0.42, AMBER), (0.42, 0.75, BLUE), (0.75, 1, "#BFE6FA")):
-            self.axes.add_patch(
-                Rectangle((x, y + low * side), side, (high - low) * side, color=colour, linewidth=0)
-            )
-        self.axes.add_patch(
-            Ellipse((x + 0.56 * side, y + 0.25 * side), 0.5 * side, 0.14 * side, color="#00000055")
-        )
+            self.axes.add_patch(Rectangle((x, y + low * side), side, (high - low) * side, color=colour, linewidth=0))
+        self.axes.add_patch(Ellipse((x + 0.56 * side, y + 0.25 * side), 0.5 * side, 0.14 * side, color="#00000055"))
         self.axes.add_patch(Ellipse((x + 0.5 * side, y + 0.42 * side), 0.4 * side, 0.4 * side, color=ORANGE))
 
     def channels(self, x, y, dropped: int) -> None:
@@ -52,9 +46,7 @@ class _Canvas:
             gone = place == dropped
             style = {"facecolor": "white", "edgecolor": ORANGE, "linestyle": (0, (2, 1.4))}
             style = style if gone else {"facecolor": SKY, "edgecolor": BLUE}
-            self.axes.add_patch(
-                Rectangle((x + 2.1 * place, y - 1.4), 1.6, 2.8, linewidth=1, zorder=3, **style)
-            )
+            self.axes.add_patch(Rectangle((x + 2.1 * place, y - 1.4), 1.6, 2.8, linewidth=1, zorder=3, **style))
 
 
 @styled
@@ -96,9 +88,7 @@ def method() -> Figure:
 
     # Below: from the image to its latent units.
     draw.arrow((8, 35), (8, 17.8))
-    axes.add_patch(
-        Polygon([(4, 17.8), (12, 15.6), (12, 7.2), (4, 5)], facecolor="white", edgecolor=INK, linewidth=1)
-    )
+    axes.add_patch(Polygon([(4, 17.8), (12, 15.6), (12, 7.2), (4, 5)], facecolor="white", edgecolor=INK, linewidth=1))
     draw.text(8, 11.4, "CNN")
     colours = (PINK, AMBER, GREEN, BLUE)
     for place, colour in enumerate(colours):
@@ -115,12 +105,8 @@ def method() -> Figure:
     clusters = ((56.5, 10, 11, 6, 20, PINK), (67.5, 12.5, 8.5, 6, -25, GREEN), (78.5, 10, 10, 5.5, 30, AMBER))
     for x, y, width, height, angle, colour in clusters:
         face = to_rgba(colour, 0.35)
-        axes.add_patch(
-            Ellipse((x, y), width, height, angle=angle, facecolor=face, edgecolor=colour, linewidth=1)
-        )
-        axes.plot(
-            x, y, "D", markersize=6, markerfacecolor="white", markeredgecolor="black", markeredgewidth=1.2
-        )
+        axes.add_patch(Ellipse((x, y), width, height, angle=angle, facecolor=face, edgecolor=colour, linewidth=1))
+        axes.plot(x, y, "D", markersize=6, markerfacecolor="white", markeredgecolor="black", markeredgewidth=1.2)
     axes.plot(57, 17.2, "o", color=INK, markersize=4)
     draw.arrow((57, 17.2), (56.6, 13.2), color=INK)
     draw.text(55.4, 17.6, "c", ha="right", style="italic")

@@ -103,8 +103,7 @@ def variant_styles(names: Sequence[str]) -> dict[str, dict]:
     others = [name for name in names if name not in known]
     places = {name: known.index(name) if name in known else len(known) + others.index(name) for name in names}
     return {
-        name: {"color": PALETTE[place % len(PALETTE)], "marker": MARKERS[place % len(MARKERS)]}
-        for name, place in places.items()
+        name: {"color": PALETTE[place % len(PALETTE)], "marker": MARKERS[place % len(MARKERS)]} for name, place in places.items()
     }
 
 

@@ -223,9 +223,7 @@ def test_a_damaged_or_stale_cache_is_rebuilt(data_dir, shades, rooms, monkeypatc
     flipped = bytearray(whole)
     flipped[len(whole) // 2] ^= 1
     stale = tmp_path / "stale"
-    for count, content in enumerate(
-        [whole[: len(whole) // 2], bytes(flipped), b"", b"not an archive"], start=1
-    ):
+    for count, content in enumerate([whole[: len(whole) // 2], bytes(flipped), b"", b"not an archive"], start=1):
         path.write_bytes(content)
         np.testing.assert_array_equal(Rooms3D(tmp_path)[123], rooms[123])
         assert len(calls) == count

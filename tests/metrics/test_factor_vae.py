@@ -53,10 +53,7 @@ def test_agrees_with_a_naive_loop():
     codes = (factors @ mix + rng.normal(size=(n, 4))) * [10.0, 0.2, 1.0, 3.0]
     dead = 0.01 * factors[:, :1] - 0.01
     codes = np.hstack([codes, dead])
-    fast = [
-        factor_vae_score(codes, factors, num_train=1_500, num_test=1_500, batch_size=16, seed=s).score
-        for s in range(3)
-    ]
+    fast = [factor_vae_score(codes, factors, num_train=1_500, num_test=1_500, batch_size=16, seed=s).score for s in range(3)]
     slow = [naive_factor_vae(codes, factors, 1_500, 1_500, 16, seed) for seed in range(2)]
     assert 0.45 < np.mean(slow) < 0.95
     # Standard error of each mean is below .5 / sqrt(3,000) = .009.
@@ -139,7 +136,5 @@ def test_beta_vae_tells_factors_apart_even_in_a_general_rotation():
 
 def test_beta_vae_of_constant_codes_and_of_a_single_factor():
     factors = labels()
-    assert beta_vae_score(np.zeros((len(factors), 2)), factors, **SIZES).score == pytest.approx(
-        1 / 3, abs=0.06
-    )
+    assert beta_vae_score(np.zeros((len(factors), 2)), factors, **SIZES).score == pytest.approx(1 / 3, abs=0.06)
     assert beta_vae_score(np.zeros((len(factors), 2)), factors[:, :1], **SIZES).score == 1.0

@@ -20,9 +20,7 @@ TRAIN_ONLY = [
     (metrics.infomec, TRAIN),
     (metrics.total_auroc_difference, TRAIN),
 ]
-ALL = [
-    pytest.param(function, keywords, id=function.__name__) for function, keywords in BOTH_SPLITS + TRAIN_ONLY
-]
+ALL = [pytest.param(function, keywords, id=function.__name__) for function, keywords in BOTH_SPLITS + TRAIN_ONLY]
 
 
 def world(n: int = 120) -> tuple[np.ndarray, np.ndarray]:
@@ -69,9 +67,7 @@ def test_constant_factors(metric, keywords):
 @pytest.mark.parametrize(("metric", "keywords"), BOTH_SPLITS)
 def test_too_few_rows_for_both_splits(metric, keywords):
     codes, factors = world(89)
-    with pytest.raises(
-        ValueError, match=r"codes has 89 rows: at least 90 are needed \(num_train \+ num_test\)"
-    ):
+    with pytest.raises(ValueError, match=r"codes has 89 rows: at least 90 are needed \(num_train \+ num_test\)"):
         metric(codes, factors, **keywords)
     with pytest.raises(ValueError, match="at least 15000 are needed"):
         metric(codes, factors)
@@ -130,9 +126,7 @@ def test_same_seed_same_bits_and_labels_may_be_any_integers(metric, keywords):
         np.testing.assert_array_equal(value, getattr(again, name), err_msg=name)
 
 
-@pytest.mark.parametrize(
-    "metric", [metrics.mig, metrics.beta_vae_score, metrics.sap, metrics.factor_vae_score]
-)
+@pytest.mark.parametrize("metric", [metrics.mig, metrics.beta_vae_score, metrics.sap, metrics.factor_vae_score])
 def test_another_seed_draws_other_rows(metric):
     rng = np.random.default_rng(1)
     factors = rng.integers(3, size=(400, 2))

@@ -24,9 +24,7 @@ def test_every_metric_has_its_rows_and_values():
     dci = metrics.dci(codes, factors, estimator="lightgbm", **SIZES)
     assert value["dci", "completeness"] == dci.completeness
     assert value["factor_vae", "score"] == metrics.factor_vae_score(codes, factors, **SIZES).score
-    assert (
-        value["infomec", "compactness"] == metrics.infomec(codes, factors, num_train=200, seed=4).compactness
-    )
+    assert value["infomec", "compactness"] == metrics.infomec(codes, factors, num_train=200, seed=4).compactness
 
 
 def test_a_choice_of_metrics_keeps_its_order_and_shows_progress(capsys):
@@ -41,9 +39,7 @@ def test_a_choice_of_metrics_keeps_its_order_and_shows_progress(capsys):
 
 def test_unknown_and_no_names():
     codes, factors = world()
-    with pytest.raises(
-        ValueError, match=r"metrics must be names from \['factor_vae', .*'tad'\], got \['fid'\]"
-    ):
+    with pytest.raises(ValueError, match=r"metrics must be names from \['factor_vae', .*'tad'\], got \['fid'\]"):
         metrics.evaluate(codes, factors, metrics=("mig", "fid"), **SIZES)
     with pytest.raises(ValueError, match="got none"):
         metrics.evaluate(codes, factors, metrics=(), **SIZES)

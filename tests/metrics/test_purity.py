@@ -27,9 +27,7 @@ def test_knn_agrees_with_brute_force(dim):
     features = factors[:, [0, 1, 0]][:, :, None] * 0.7 + rng.normal(size=(120, 3, dim))
     result = knn_purity(features, factors, num_train=120, neighbours=7)
     for unit, factor in np.ndindex(3, 2):
-        assert result.matrix[unit, factor] == pytest.approx(
-            naive_knn(features[:, unit], factors[:, factor], 7)
-        )
+        assert result.matrix[unit, factor] == pytest.approx(naive_knn(features[:, unit], factors[:, factor], 7))
     np.testing.assert_array_equal(result.per_unit, result.matrix.max(axis=1))
     assert result.score == pytest.approx(result.per_unit.mean())
 

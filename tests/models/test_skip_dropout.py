@@ -74,9 +74,7 @@ def test_drops_whole_channels_and_keeps_the_mean():
     unet, inputs = ours()
     seen = []
     SkipDropout(0.25).attach(unet)
-    unet.up_blocks[-1].register_forward_pre_hook(
-        lambda block, args, kwargs: seen.append((args, kwargs)), with_kwargs=True
-    )
+    unet.up_blocks[-1].register_forward_pre_hook(lambda block, args, kwargs: seen.append((args, kwargs)), with_kwargs=True)
     unet.train()(torch.randn(400, 3, 8, 8), torch.zeros(400, dtype=torch.long), torch.randn(400, 4, 8))
     args, kwargs = seen[0]
     for skip in kwargs.get("res_hidden_states_tuple", args[1:2][0] if len(args) > 1 else None):

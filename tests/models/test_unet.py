@@ -8,9 +8,7 @@ from dyga.models.unet import Attention, ResBlock
 
 
 def small(**changes) -> UNet:
-    settings = dict(
-        channels=(16, 32), res_blocks=1, attention_levels=(0, 1), heads=4, context_dim=8, transformer=False
-    )
+    settings = dict(channels=(16, 32), res_blocks=1, attention_levels=(0, 1), heads=4, context_dim=8, transformer=False)
     return UNet(12, **settings | changes)
 
 
@@ -24,9 +22,7 @@ def test_prediction_has_the_latents_shape_and_every_parameter_a_gradient(transfo
     out = unet(torch.randn(2, 12, 8, 8), torch.tensor([3, 500]), torch.randn(2, 5, 8))
     assert out.shape == (2, 12, 8, 8)
     out.square().mean().backward()
-    assert all(
-        parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in unet.parameters()
-    )
+    assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in unet.parameters())
 
 
 def test_starts_at_zero_and_hears_units_and_time_afterwards():
