@@ -158,7 +158,12 @@ class _Training:
             done = step + 1
             if config.anchoring and done % config.refit_every == 0 and done < config.steps:
                 before = time.monotonic()
-                self.model.anchors.fit(self.reservoir[: done * config.batch], seed=config.seed)
+                self.model.anchors.fit(
+                    self.reservoir[: done * config.batch],
+                    seed=config.seed,
+                    bins=config.anchor_bins,
+                    iterations=config.anchor_iterations,
+                )
                 anchor_seconds += time.monotonic() - before
             if done % 10 == 0 or done == config.steps:
                 self.seconds = time.monotonic() - start

@@ -88,7 +88,7 @@ def test_a_run_without_evaluation_says_so(study, tmp_path):
     (copy / "metrics.json").unlink()
     (copy / "codes.safetensors").unlink()
     run = load_run(copy)
-    with pytest.raises(ValueError, match="has no metrics.json: run notebook 02_training"):
+    with pytest.raises(ValueError, match=r"has no metrics\.json: run notebook 02_training"):
         _ = run.metrics
     with pytest.raises(ValueError, match="has no codes"):
         _ = run.projection

@@ -98,7 +98,7 @@ def test_decorrelation_penalty_from_its_definition():
 
 def test_damaged_files_are_named(tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"nonsense")
-    with pytest.raises(ValueError, match="model.safetensors: damaged checkpoint"):
+    with pytest.raises(ValueError, match=r"model\.safetensors: damaged checkpoint"):
         load_model(tmp_path / "model.safetensors", torch.nn.Linear(1, 1))
     with pytest.raises(ValueError, match="there is no such checkpoint"):
         load_model(tmp_path / "none", torch.nn.Linear(1, 1))

@@ -15,9 +15,9 @@ CHUNK = 4096
 
 
 class AlignmentMode(StrEnum):
-    """What a feature is drawn to: `mean`, the mean of its most responsible Gaussian (the paper's text); `subspace`,
-    the nearest point of that Gaussian's own subspace, which removes what is off the attribute's axis and
-    keeps its gradation; `released`, the released code's arithmetic, for comparison only.
+    """What a feature is drawn to: `mean`, the mean of its most responsible Gaussian (the paper's text);
+    `subspace`, the nearest point of that Gaussian's own subspace, which removes what is off the attribute's
+    axis and keeps its gradation; `released`, the released code's arithmetic, for comparison only.
     """
 
     MEAN = "mean"
@@ -27,10 +27,10 @@ class AlignmentMode(StrEnum):
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What anchors do to features: `counts` (units,) anchors in use, `members` (units, max_anchors) features each,
-    `shift` (n, units) distance moved over the feature's norm, `weight` (n, units) the mixing weight lambda,
-    `moved` (units,) the share of features moved by more than one part in a thousand, and `log_likelihood`
-    (units,) per feature.
+    """What anchors do to features: `counts` (units,) anchors in use, `members` (units, max_anchors)
+    features each, `shift` (n, units) distance moved over the feature's norm, `weight` (n, units) the mixing
+    weight lambda, `moved` (units,) the share of features moved by more than one part in a thousand, and
+    `log_likelihood` (units,) per feature.
     """
 
     counts: np.ndarray
@@ -46,15 +46,18 @@ class Diagnosis:
 
 
 class GaussianAnchors(nn.Module):
-    """A Gaussian mixture per latent unit, found by `fit`, toward which `align` draws features (n, units, dim).
+    """A Gaussian mixture per latent unit, found by `fit`, toward which `align` draws features (n, units,
+    dim).
 
-    All state is in buffers, in the features' own space, and so part of checkpoints. Slots (units, max_anchors)
-    hold `weights`, `means`, `axes`, `variances`, `noise` and `dims` as in `Mixture`; `alive` says which are in
-    use. Before the first fit none is, and `align` is the identity.
+    All state is in buffers, in the features' own space, and so part of checkpoints. Slots (units,
+    max_anchors) hold `weights`, `means`, `axes`, `variances`, `noise` and `dims` as in `Mixture`; `alive`
+    says which are in use. Before the first fit none is, and `align` is the identity.
     """
 
     def __init__(self, units: int, dim: int, max_anchors: int = 32, *, start: int = 8, subspace: int = 2) -> None:
-        """`start` anchors per unit to begin with; a Gaussian's own subspace has at most `subspace` dimensions."""
+        """`start` anchors per unit to begin with; a Gaussian's own subspace has at most `subspace`
+        dimensions.
+        """
         super().__init__()
         sizes = {"units": units, "dim": dim, "max_anchors": max_anchors, "start": start, "subspace": subspace}
         for name, value in sizes.items():
@@ -116,11 +119,11 @@ class GaussianAnchors(nn.Module):
     ) -> Selection:
         """The four stages of a fit (Figure 2(b)) on features (n, units, dim), without keeping their result.
 
-        `scalars` (n, units) are the numbers that the features were made from, if any: rows are sorted by them,
-        else by the features' first principal component, and `bins` rows spread evenly over that order are
-        fitted. With `warm` a fit starts from the last one and an anchor keeps its slot where its cluster did;
-        else from k-means++ with `seed`. `iterations` bounds the EM steps of a stage. Raises ValueError for a
-        wrong shape, fewer than two rows, or values that are not finite.
+        `scalars` (n, units) are the numbers that the features were made from, if any: rows are sorted by
+        them, else by the features' first principal component, and `bins` rows spread evenly over that order
+        are fitted. With `warm` a fit starts from the last one and an anchor keeps its slot where its
+        cluster did; else from k-means++ with `seed`. `iterations` bounds the EM steps of a stage. Raises
+        ValueError for a wrong shape, fewer than two rows, or values that are not finite.
         """
         self._check(features)
         if len(features) < 2:
@@ -177,7 +180,8 @@ class GaussianAnchors(nn.Module):
         *,
         mode: AlignmentMode | str = AlignmentMode.MEAN,
     ) -> Tensor:
-        """Features (n, units, dim) drawn toward their anchors (paper, section 3.2), differentiable in the features.
+        """Features (n, units, dim) drawn toward their anchors (paper, section 3.2), differentiable in the
+        features.
 
         c~ = c + lambda (target - c) with lambda = strength * exp(-|c - target| / |c|) per feature and unit.
         """
@@ -231,8 +235,9 @@ class GaussianAnchors(nn.Module):
     def _align_released(self, features: Tensor, strength: float) -> tuple[Tensor, Tensor]:
         """The released arithmetic: anchors of features normalised to [-1, 0], mixed with the raw features.
 
-        Features are normalised by the batch's own range, the anchors by that of the fit; the weight is one number
-        for the batch, strength * exp(-mean |(c - mu) / (c + 1e-6)|), which exact zeros in c drive to 0.
+        Features are normalised by the batch's own range, the anchors by that of the fit; the weight is one
+        number for the batch, strength * exp(-mean |(c - mu) / (c + 1e-6)|), which exact zeros in c drive to
+        0.
         """
         with torch.no_grad():
             low, high = features.amin((0, 2))[:, None], features.amax((0, 2))[:, None]

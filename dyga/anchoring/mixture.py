@@ -19,8 +19,9 @@ DEAD = -1e30
 @dataclass(frozen=True)
 class Mixture:
     """One mixture per unit: `weights` (U, K), `means` (U, K, D), `axes` (U, K, D, P), `variances` (U, K, P)
-    along them, `noise` (U, K) in all other directions, `dims` (U, K) axes in use (the intrinsic dimension d_k)
-    and `alive` (U, K). `ambient` is the features' dimension, more than D where flat ones were left out.
+    along them, `noise` (U, K) in all other directions, `dims` (U, K) axes in use (the intrinsic dimension
+    d_k) and `alive` (U, K). `ambient` is the features' dimension, more than D where flat ones were left
+    out.
     """
 
     weights: Tensor
@@ -70,7 +71,9 @@ class Mixture:
         return self.resized(int(used[-1]) + 1 if len(used) else 1)
 
     def parameter_counts(self) -> Tensor:
-        """Free parameters per anchor (U, K), its weight aside: mean, axes, variances, noise (HDDC, table 1)."""
+        """Free parameters per anchor (U, K), its weight aside: mean, axes, variances, noise (HDDC, table
+        1).
+        """
         dims = self.dims.double()
         count = self.ambient + dims * (self.ambient - (dims + 1) / 2) + dims + (dims < self.ambient)
         return count * self.alive
@@ -194,15 +197,15 @@ def maximise(rows: Rows, responsibilities: Tensor, mixture: Mixture, *, scree: f
     dims = (order * large).amax(-1).clamp_min(1)
     kept = (values * (order <= dims[..., None])).sum(-1)
     noise = ((trace - kept) / (mixture.ambient - dims).clamp_min(1)).clamp_min(floor)
-    # With all directions in the subspace there is no noise left to bound the variances by.
-    bound = torch.where(dims < mixture.ambient, noise, floor)
+    # Where the subspace is the whole space, noise stands for no direction: the smallest variance serves.
+    noise = torch.where(dims < mixture.ambient, noise, values[..., -1].clamp_min(floor))
     return replace(
         mixture,
         weights=total / rows.count,
         means=means,
         axes=axes,
-        variances=torch.maximum(values, bound[..., None]),
-        noise=bound,
+        variances=torch.maximum(values, noise[..., None]),
+        noise=noise,
         dims=dims,
         alive=alive,
     )

@@ -105,11 +105,11 @@ def coreset(features: Tensor, scalars: Tensor | None, size: int) -> Tensor:
 
 
 def initialise(points: Tensor, start: int, dims: int, ambient: int, generator: torch.Generator) -> Mixture:
-    """Stage (i): `start` round Gaussians of equal weight and variance at k-means++ centres of points
-    (U, N, D).
+    """Stage (i): `start` round Gaussians of equal weight and variance at k-means++ centres of points (U, N,
+    D).
 
-    Greedy k-means++ (Arthur & Vassilvitskii 2007): of four draws the one that lowers the distances most. Units
-    with fewer distinct points get fewer anchors.
+    Greedy k-means++ (Arthur & Vassilvitskii 2007): of four draws the one that lowers the distances most.
+    Units with fewer distinct points get fewer anchors.
     """
     units, count, dim = points.shape
     device, dtype = points.device, points.dtype
@@ -136,7 +136,7 @@ def initialise(points: Tensor, start: int, dims: int, ambient: int, generator: t
     # Any axes will do to start the subspace iteration from, but for ones in special position.
     axes = torch.linalg.qr(torch.randn(dim, dims, generator=generator, dtype=dtype)).Q.to(device)
     return Mixture(
-        weights=alive / alive.sum(1, keepdim=True),
+        weights=alive.to(dtype) / alive.sum(1, keepdim=True),
         means=means,
         axes=axes.expand(units, start, dim, dims).contiguous(),
         variances=variance[..., None].expand(units, start, dims).contiguous(),
@@ -176,10 +176,11 @@ def split_widest(mixture: Mixture, refused: Tensor) -> tuple[Mixture, Tensor, Te
     parent, child = parents[unit, place], free[unit, place]
     new = {name: value.clone() for name, value in mixture.tensors().items()}
     variance, axis = mixture.variances[unit, parent, 0], mixture.axes[unit, parent, :, 0]
-    step = (2 / math.pi * variance).sqrt()[:, None] * axis
+    # Less far apart where a half would be narrower than the noise around it.
+    square = torch.minimum(2 / math.pi * variance, variance - mixture.noise[unit, parent])
+    step = square.sqrt()[:, None] * axis
     new["weights"][unit, parent] = mixture.weights[unit, parent] / 2
-    narrowed = torch.maximum((1 - 2 / math.pi) * variance, mixture.noise[unit, parent])
-    new["variances"][unit, parent, 0] = narrowed
+    new["variances"][unit, parent, 0] = variance - square
     for value in new.values():
         value[unit, child] = value[unit, parent]
     new["means"][unit, parent] = mixture.means[unit, parent] - step
@@ -190,10 +191,10 @@ def split_widest(mixture: Mixture, refused: Tensor) -> tuple[Mixture, Tensor, Te
 def split(rows: Rows, mixture: Mixture, slots: int, rounds: int, trial: int) -> Mixture:
     """Stage (iii): split the wide Gaussians, and keep the splits that BIC pays for, up to `slots` a unit.
 
-    In each round all open anchors of a unit are split, `trial` EM steps follow, and each pair is compared with
-    one Gaussian over the pair's rows. Pairs that gain less than BIC asks for their parameters are joined again
-    and not tried any more; then EM goes on, and a unit whose BIC is not better after all goes back to where it
-    was.
+    In each round all open anchors of a unit are split, `trial` EM steps follow, and each pair is compared
+    with one Gaussian over the pair's rows. Pairs that gain less than BIC asks for their parameters are
+    joined again and not tried any more; then EM goes on, and a unit whose BIC is not better after all goes
+    back to where it was.
     """
     _, likelihood = expectation_maximisation(rows, mixture, 0)
     score = information_criterion(mixture, likelihood, rows.count)
@@ -277,8 +278,8 @@ def select_anchors(
 ) -> Selection:
     """All four stages on features (n, units, dim), from `start` anchors or from those of the `last` fit.
 
-    `iterations` bounds the EM steps of a stage, and a tenth of it both the rounds of splits and the steps after
-    each; `least_members` counts among all n features.
+    `iterations` bounds the EM steps of a stage, and a tenth of it both the rounds of splits and the steps
+    after each; `least_members` counts among all n features.
     """
     n, _, dim = features.shape
     dims = min(subspace, dim)

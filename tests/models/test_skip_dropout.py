@@ -71,7 +71,7 @@ def test_acts_in_training_only_and_leaves_no_trace(unet_and_inputs):
 
 
 def test_drops_whole_channels_and_keeps_the_mean():
-    unet, inputs = ours()
+    unet, _ = ours()
     seen = []
     SkipDropout(0.25).attach(unet)
     unet.up_blocks[-1].register_forward_pre_hook(lambda block, args, kwargs: seen.append((args, kwargs)), with_kwargs=True)
@@ -84,7 +84,7 @@ def test_drops_whole_channels_and_keeps_the_mean():
 
 
 def test_levels_choose_resolutions():
-    unet, inputs = ours()
+    unet, _ = ours()
     SkipDropout(0.5, levels=(0,)).attach(unet)
     hooked = [bool(block._forward_pre_hooks) for block in unet.up_blocks]
     assert hooked == [False, True]  # the finest resolution is the last on the way up
