@@ -65,6 +65,11 @@ class Mixture:
             chosen[name] = torch.cat([kept, added], dim=1)
         return replace(self, **chosen)
 
+    def reordered(self, order: Tensor) -> "Mixture":
+        """With each unit's slots in another `order` (U, K)."""
+        unit = torch.arange(len(order), device=order.device)[:, None]
+        return replace(self, **{name: value[unit, order] for name, value in self.tensors().items()})
+
     def trimmed(self) -> "Mixture":
         """Without the slots that no unit uses at the end."""
         used = self.alive.any(0).nonzero()

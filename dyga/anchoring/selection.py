@@ -263,6 +263,28 @@ def filter_small(rows: Rows, mixture: Mixture, least: float) -> Mixture:
     return replace(mixture, weights=weights / weights.sum(1, keepdim=True), alive=kept)
 
 
+def keep_slots(mixture: Mixture, last: Mixture) -> Tensor:
+    """The order of slots (U, K) in which each anchor has the slot of the `last` anchor that it goes on
+    from.
+
+    Those are the pairs in which each is the other's nearest, by mean; all other anchors get the slots that
+    are left.
+    """
+    near = torch.cdist(mixture.means, last.means)
+    near = near.masked_fill(~(mixture.alive[:, :, None] & last.alive[:, None]), torch.inf)
+    to_last, to_new = near.argmin(2), near.argmin(1)
+    slots = torch.arange(near.shape[1], device=near.device)
+    goes_on = mixture.alive & (to_new.gather(1, to_last) == slots)
+    unit, anchor = goes_on.nonzero(as_tuple=True)
+    slot = to_last[unit, anchor]
+    taken = torch.zeros_like(goes_on)
+    taken[unit, slot] = True
+    free, rest = taken.int().argsort(dim=1, stable=True), goes_on.int().argsort(dim=1, stable=True)
+    order = torch.empty_like(free).scatter_(1, free, rest)
+    order[unit, slot] = anchor
+    return order
+
+
 def select_anchors(
     features: Tensor,
     *,
@@ -298,4 +320,8 @@ def select_anchors(
     # Three rows at least, since fewer span no more than a line.
     least = max(least_members * rows.count / n, min(3, rows.count))
     filtered = filter_small(rows, divided, least)
-    return Selection(*(frame.leave(stage).resized(slots) for stage in (initialised, fitted, divided, filtered)))
+    stages = [frame.leave(stage).resized(slots) for stage in (initialised, fitted, divided, filtered)]
+    if last is not None:
+        order = keep_slots(stages[-1], last)
+        stages[2:] = [stage.reordered(order) for stage in stages[2:]]
+    return Selection(*stages)
