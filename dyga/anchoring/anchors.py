@@ -275,7 +275,8 @@ class GaussianAnchors(nn.Module):
 
 def _check_finite(values: Tensor, name: str) -> None:
     """Raise ValueError that names the first unit of `values` (n, units, ...) with a NaN or infinity."""
-    bad = ~values.isfinite().transpose(0, 1).flatten(1).all(1)
-    if bad.any():
-        unit = int(bad.nonzero()[0])
+    # Unit by unit, so that the memory taken is that of one.
+    finite = torch.stack([unit.isfinite().all() for unit in values.unbind(1)])
+    if not finite.all():
+        unit = int((~finite).nonzero()[0])
         raise ValueError(f"{name} of unit {unit} hold NaN or infinite values; all must be finite")

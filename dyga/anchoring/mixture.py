@@ -14,6 +14,8 @@ from torch import Tensor
 
 # A dead anchor's log density. Finite, since infinities do not survive a matrix product.
 DEAD = -1e30
+# Neighbouring rows that are summed together.
+BLOCK = 64
 
 
 @dataclass(frozen=True)
@@ -96,8 +98,9 @@ class Rows:
     @classmethod
     def of(cls, points: Tensor) -> "Rows":
         """From points (U, N, D)."""
-        upper = torch.triu_indices(points.shape[-1], points.shape[-1], device=points.device)
-        return cls(_linear_terms(points), points[..., upper[0]] * points[..., upper[1]])
+        # Row by row of the upper triangle, which needs no gathering.
+        products = [points[..., i : i + 1] * points[..., i:] for i in range(points.shape[-1])]
+        return cls(_linear_terms(points), torch.cat(products, dim=-1))
 
     @property
     def count(self) -> int:
@@ -125,8 +128,25 @@ class Rows:
         place = torch.empty(dim, dim, dtype=torch.long, device=sums.device)
         place[upper[0], upper[1]] = torch.arange(upper.shape[1], device=sums.device)
         place[upper[1], upper[0]] = place[upper[0], upper[1]]
-        second = (weights @ self.quadratic * share)[..., place.flatten()].unflatten(-1, (dim, dim))
+        second = (self._second(responsibilities) * share)[..., place.flatten()].unflatten(-1, (dim, dim))
         return total, means, second - means[..., :, None] * means[..., None, :]
+
+    def _second(self, responsibilities: Tensor) -> Tensor:
+        """Sums (U, K, D(D+1)/2) of the quadratic terms, the costly part of an M-step.
+
+        Rows are sorted, so that a block of them belongs to few anchors: only those that have a share are
+        summed.
+        """
+        if self.count % BLOCK:
+            return responsibilities.mT @ self.quadratic
+        blocks = responsibilities.unflatten(1, (-1, BLOCK))
+        shared = blocks.amax(2) > 1e-14
+        width = int(shared.sum(-1).amax())
+        which = shared.int().argsort(dim=-1, descending=True, stable=True)[..., :width]
+        parts = blocks.gather(3, which[:, :, None].expand(-1, -1, BLOCK, -1)).mT
+        parts = parts @ self.quadratic.unflatten(1, (-1, BLOCK))
+        place = torch.nn.functional.one_hot(which, shared.shape[-1]).to(parts.dtype)
+        return place.flatten(1, 2).mT @ parts.flatten(1, 2)
 
 
 def _linear_terms(points: Tensor) -> Tensor:

@@ -85,14 +85,8 @@ def coreset(features: Tensor, scalars: Tensor | None, size: int) -> Tensor:
     within the bin, and in a bin astride two clusters lie where no feature is.
     """
     if scalars is None:
-        by_unit = features.transpose(0, 1)
-        centred = (by_unit - by_unit.mean(1, keepdim=True)).to(torch.float32)
-        # Scaled, so that squares of very large or small features stay finite.
-        centred = centred / centred.abs().amax((1, 2), keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
-        principal = torch.linalg.eigh((centred.mT @ centred).double()).eigenvectors[..., -1]
-        # An eigenvector's sign is arbitrary: fix it, so that the order is not.
-        largest = principal.gather(1, principal.abs().argmax(1, keepdim=True))
-        keys = (centred @ (principal * largest.sign()).to(centred.dtype)[..., None]).squeeze(-1)
+        # Unit by unit, so that no second copy of all features is made.
+        keys = torch.stack([_principal_scores(points) for points in features.unbind(1)])
     else:
         keys = scalars.T
     order = keys.contiguous().argsort(dim=1, stable=True)
@@ -102,6 +96,18 @@ def coreset(features: Tensor, scalars: Tensor | None, size: int) -> Tensor:
     chosen = order[:, middle]
     units = torch.arange(len(chosen), device=chosen.device)[:, None]
     return features[chosen, units].double()
+
+
+def _principal_scores(points: Tensor) -> Tensor:
+    """First principal component (n,) of points (n, D), up to scale."""
+    points = points.to(torch.float32)
+    centred = points - points.mean(0)
+    # Scaled, so that squares of very large or small features stay finite.
+    centred = centred / centred.abs().amax().clamp_min(torch.finfo(torch.float32).tiny)
+    axis = torch.linalg.eigh((centred.T @ centred).double()).eigenvectors[:, -1]
+    # An eigenvector's sign is arbitrary: fix it, so that the order is not.
+    axis = axis * axis[axis.abs().argmax()].sign()
+    return centred @ axis.to(centred.dtype)
 
 
 def initialise(points: Tensor, start: int, dims: int, ambient: int, generator: torch.Generator) -> Mixture:

@@ -83,6 +83,22 @@ def test_em_with_the_full_dimension_equals_scikit_learns_full_covariance():
         assert float(likelihood[unit]) == pytest.approx(theirs.score(points[unit].numpy()), abs=1e-5)
 
 
+@pytest.mark.parametrize("n", [256, 250])
+def test_moments_are_the_weighted_ones(n):
+    points = clusters(2, n, 3, 4, seed=6, spread=20.0).transpose(0, 1)
+    points = torch.stack([unit[unit[:, 0].argsort()] for unit in points])
+    rows, mixture = Rows.of(points), started(points, 4, 2)
+    responsibilities, _ = expect(rows.linear, mixture)
+    total, means, covariance = rows.moments(responsibilities)
+    for unit in range(2):
+        for anchor in range(4):
+            weights = responsibilities[unit, :, anchor].numpy()
+            assert total[unit, anchor].item() == pytest.approx(weights.sum())
+            np.testing.assert_allclose(means[unit, anchor], np.average(points[unit], axis=0, weights=weights))
+            expected = np.cov(points[unit].numpy().T, aweights=weights, bias=True)
+            np.testing.assert_allclose(covariance[unit, anchor], expected, rtol=1e-8, atol=1e-8)
+
+
 def test_the_subspace_of_one_gaussian_is_its_leading_eigenvectors():
     generator = torch.Generator().manual_seed(3)
     scale = torch.tensor([4.0, 3.0, 0.5, 0.5, 0.5, 0.5], dtype=torch.float64)
