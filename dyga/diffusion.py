@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import DDIMScheduler
@@ -109,7 +110,7 @@ def decorrelation_penalty(scalars: Tensor) -> Tensor:
 
 def to_tensor(images) -> Tensor:
     """uint8 images (n, H, W, 3) -> float (n, 3, H, W) in [-1, 1]."""
-    return torch.from_numpy(images).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
+    return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
 
 
 def to_images(tensor: Tensor):
