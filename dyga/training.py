@@ -28,9 +28,9 @@ class Interrupted(RuntimeError):
     """The process that had started this one is gone."""
 
 
-def step_seed(seed: int, step: int) -> int:
-    """A 63-bit seed for one step of one run."""
-    return int(np.random.SeedSequence((seed, step)).generate_state(1, np.uint64)[0] >> 1)
+def step_seed(seed: int, step: int, stream: int = 0) -> int:
+    """A 63-bit seed for one step of one run; streams (pictures and noise, dropout) are independent of each other."""
+    return int(np.random.SeedSequence((seed, step, stream)).generate_state(1, np.uint64)[0] >> 1)
 
 
 def learning_rate(config: Config, step: int) -> float:
@@ -189,7 +189,8 @@ class _Training:
         seed = step_seed(config.seed, step + 1)
         rows = np.random.default_rng(seed).integers(len(self.images), size=config.batch)
         images = to_tensor(self.images[rows])
-        torch.manual_seed(seed)
+        # Dropout draws from the global generator: from the noise's own seed its masks would repeat the noise's stream.
+        torch.manual_seed(step_seed(config.seed, step + 1, stream=1))
         loss = model.loss(images, self.first_stage.encode(images), torch.Generator().manual_seed(seed))
         if not torch.isfinite(loss.total):
             raise FloatingPointError(f"{self.folder}: the loss is not finite at step {step + 1}; lower lr")
