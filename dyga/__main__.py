@@ -1,4 +1,4 @@
-"""The command line: dyga reproduce | train | first-stage | evaluate | data. Options are checked before anything is loaded."""
+"""The command line (dyga --help). Options are checked before torch is loaded."""
 
 import argparse
 import os
@@ -60,6 +60,10 @@ def _fail(code: int, message: object) -> NoReturn:
 
 
 def _add_options(command: argparse.ArgumentParser, name: str) -> None:
+    if name == "bench":
+        command.add_argument("what", choices=["anchors"], help="what to measure")
+        command.add_argument("--sizes", default="2000,10000,48000,480000", help="numbers of feature rows")
+        return
     if name == "evaluate":
         command.add_argument("folder", metavar="RUN", help="a run folder")
     else:
@@ -88,6 +92,9 @@ def _check(options: argparse.Namespace) -> None:
         if not Path(options.dataset.removeprefix("folder:")).is_dir():
             raise ValueError(f"--dataset {options.dataset}: there is no such folder")
         options.dataset = f"folder:{Path(options.dataset.removeprefix('folder:')).resolve()}"
+    if options.command == "bench":
+        options.sizes = parse_numbers(options.sizes, "sizes", 100, 1_000_000)
+        return
     if options.data_dir and not Path(options.data_dir).is_dir():
         raise ValueError(f"--data-dir {options.data_dir}: there is no such folder")
     if options.command in ("train", "first-stage", "reproduce"):
@@ -176,6 +183,13 @@ def data(options: argparse.Namespace) -> None:
     print(f"{options.dataset}: {len(dataset.images):,} images; {', '.join(f'{n} {s}' for n, s in pairs) or 'no factors'}")
 
 
+def bench(options: argparse.Namespace) -> None:
+    """Measure the anchors' speed and quality against scikit-learn's, on one thread."""
+    from .bench import bench_anchors
+
+    print(bench_anchors(options.sizes).set_index("n").T.to_string(float_format="{:.4g}".format))
+
+
 def _study_folder(config: Config) -> Path:
     from .config import dataset_slug
 
@@ -193,6 +207,7 @@ COMMANDS = {
     "first-stage": first_stage,
     "evaluate": evaluate,
     "data": data,
+    "bench": bench,
 }
 
 if __name__ == "__main__":

@@ -201,12 +201,11 @@ def parse_numbers(text: str, what: str, low: int, high: int) -> tuple[int, ...]:
     """'0,2' or '0-4' or both mixed -> numbers. ValueError, naming `what`, unless all lie in low..high."""
     try:
         spans = [tuple(map(int, part.split("-"))) for part in text.split(",")]
-        numbers = tuple(dict.fromkeys(n for span in spans for n in range(span[0], span[-1] + 1)))
-        if not numbers or any(len(span) > 2 for span in spans) or min(numbers) < low or max(numbers) > high:
+        if any(len(span) > 2 or not low <= span[0] <= span[-1] <= high for span in spans):
             raise ValueError
     except ValueError:
         raise ValueError(f"{what} '{text}': valid are numbers from {low} to {high}, as 0,1 or 0-4") from None
-    return numbers
+    return tuple(dict.fromkeys(n for span in spans for n in range(span[0], span[-1] + 1)))
 
 
 def dataset_slug(dataset: str) -> str:

@@ -70,7 +70,7 @@ def test_parse_variants():
 
 def test_parse_numbers():
     assert parse_numbers("0-2,5,1", "seeds", 0, 9) == (0, 1, 2, 5)
-    for wrong in ("", "a", "3-1", "1-2-3", "10", "-1", "1,,2"):
+    for wrong in ("", "a", "3-1", "1-2-3", "10", "-1", "1,,2", "0-9999999999"):
         with pytest.raises(ValueError, match=f"seeds '{wrong}': valid are numbers from 0 to 9"):
             parse_numbers(wrong, "seeds", 0, 9)
 

@@ -16,6 +16,7 @@ FLOORS = {
     "widgets": 5,
     "training": 4,
     "runs": 4,
+    "bench": 4,
     "diffusion": 3,
     "models": 2,
     "checkpoint": 2,
