@@ -55,6 +55,7 @@ class Config:
     batch: int = 512
     lr: float = 1e-4
     weight_decay: float = 0.0
+    beta2: float = 0.999
     warmup: int = 0
     decay: float = 0.0
     clip: float = 0.0
@@ -94,8 +95,9 @@ QUICK = dict(
     loss="mse",
     steps=1_200,
     batch=64,
-    lr=6e-3,
+    lr=4e-3,
     weight_decay=0.01,
+    beta2=0.99,
     warmup=100,
     decay=0.3,
     clip=1.0,
@@ -144,6 +146,7 @@ DEPARTURES = {
     "batch": "more, smaller steps in the same time",
     "lr": "a small network bears, and a short run needs, a higher rate",
     "weight_decay": "AdamW's default",
+    "beta2": "at the high rate the default's long memory of squared gradients lets the loss jump",
     "warmup": "the high rate needs a warm-up",
     "decay": "linear decay over the last 30% of the steps",
     "clip": "guards the high rate",

@@ -117,7 +117,9 @@ class _Training:
         self.first_stage = make_first_stage(config, self.images)
         torch.manual_seed(step_seed(config.seed, 0))
         self.model = LatentUnitDiffusion(config)
-        self.optimiser = torch.optim.AdamW(self.model.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True)
+        self.optimiser = torch.optim.AdamW(
+            self.model.parameters(), lr=config.lr, betas=(0.9, config.beta2), weight_decay=config.weight_decay, fused=True
+        )
         self.average = None
         if config.ema:
             self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=False)

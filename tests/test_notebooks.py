@@ -37,7 +37,7 @@ FIGURES += [
     "traversals",
 ]
 FIGURES += ["figure3_interchange", "figure4_attention"]
-TABLES = ["training", "anchoring", "scores", "ablation", "table1", "downstream", "summary"]
+TABLES = ["training", "anchoring", "alignment_audit", "scores", "ablation", "table1", "downstream", "summary"]
 
 
 def code(notebook) -> str:

@@ -268,3 +268,15 @@ def test_sample_efficiency_averages_the_seeds():
 def test_bad_input_is_named(draw, message):
     with pytest.raises(ValueError, match=message):
         draw()
+
+
+def test_anchor_stages_draw_an_ellipse_per_gaussian_along_its_longest_axis():
+    rng = np.random.default_rng(0)
+    covariances = np.array([[[4.0, 0.0], [0.0, 1.0]], [[1.0, 0.0], [0.0, 9.0]]])
+    figure = plots.anchor_stages({"initialise": (rng.normal(size=(50, 2)), np.zeros((2, 2)), covariances)})
+    first, second = figure.axes[0].patches
+    assert (first.width, first.height) == (8.0, 4.0) and first.angle % 180 == 0
+    assert (second.width, second.height) == (12.0, 4.0) and second.angle % 180 == 90
+    assert figure.axes[0].get_title() == "Initialise: 2"
+    with pytest.raises(ValueError, match=r"anchor_stages: 'x' has xy \(3, 3\)"):
+        plots.anchor_stages({"x": (np.zeros((3, 3)), np.zeros((1, 2)), covariances[:1])})

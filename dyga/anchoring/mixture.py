@@ -77,6 +77,16 @@ class Mixture:
         used = self.alive.any(0).nonzero()
         return self.resized(int(used[-1]) + 1 if len(used) else 1)
 
+    def of_unit(self, unit: int) -> tuple[Tensor, Tensor]:
+        """Means (k, D) and covariances (k, D, D) of one unit's anchors in use."""
+        alive = self.alive[unit]
+        means, noise = self.means[unit][alive], self.noise[unit][alive][:, None]
+        used = torch.arange(self.axes.shape[-1], device=noise.device) < self.dims[unit][alive][:, None]
+        extra = torch.where(used, self.variances[unit][alive] - noise, 0.0)
+        axes = self.axes[unit][alive]
+        identity = torch.eye(means.shape[1], dtype=noise.dtype, device=noise.device)
+        return means, (axes * extra[:, None]) @ axes.mT + noise[..., None] * identity
+
     def parameter_counts(self) -> Tensor:
         """Free parameters per anchor (U, K), its weight aside: mean, axes, variances, noise (HDDC, table
         1).

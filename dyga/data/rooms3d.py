@@ -27,12 +27,12 @@ SKY, FLOOR, WALL, OBJECT = range(4)
 SIZE = 64
 
 # The unit of length is about half an object's width at scale 1; y is up, the object stands at the origin.
-SCALES = np.linspace(0.56, 1.26, 8)
+SCALES = np.linspace(0.64, 1.36, 8)
 YAWS = np.deg2rad(np.linspace(-30, 30, 15))
 HALF_WIDTHS = (0.84, 0.90, 1.06, 0.74)
-HEIGHTS = (1.68, 2.00, 2.12, 2.96)
-ROOM, WALL_HEIGHT = 6.0, 4.0
-CAMERA_DISTANCE, CAMERA_HEIGHT, TARGET_HEIGHT, HALF_VIEW = 6.0, 3.1, 1.45, 0.5
+HEIGHTS = (1.68, 1.95, 2.12, 2.50)
+ROOM, WALL_HEIGHT = 6.0, 3.3
+CAMERA_DISTANCE, CAMERA_HEIGHT, TARGET_HEIGHT, HALF_VIEW = 6.0, 3.1, 1.38, 0.38
 SKY_COLOUR = (0.62, 0.87, 0.98)
 LIGHT = np.array([0.02, 0.76, 0.65]) / np.linalg.norm([0.02, 0.76, 0.65])
 LIGHT_RADIUS = 0.13  # tangent of the sun's apparent radius: sets how soft the shadow's edge is

@@ -3,6 +3,7 @@
 from dyga.plots.charts import (
     ablation,
     anchor_scatter,
+    anchor_stages,
     anchors_over_training,
     heat_map,
     sample_efficiency,
@@ -15,6 +16,7 @@ from dyga.plots.schematic import method
 __all__ = [
     "ablation",
     "anchor_scatter",
+    "anchor_stages",
     "anchors_over_training",
     "attention_maps",
     "data_grid",

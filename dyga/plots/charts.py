@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.patches import Ellipse
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 from scipy.optimize import linear_sum_assignment
 
@@ -99,10 +100,10 @@ def anchor_scatter(points: Mapping[str, tuple]) -> Figure:
         if len(anchors):
             style = {
                 "marker": "D",
-                "s": 46,
+                "s": 46 if len(anchors) <= 12 else 20,
                 "c": "white",
                 "edgecolors": "black",
-                "linewidths": 1.4,
+                "linewidths": 1.2,
                 "zorder": 3,
             }
             diamonds = axes.scatter(*anchors.T, **style)
@@ -119,6 +120,28 @@ def anchor_scatter(points: Mapping[str, tuple]) -> Figure:
         bar.set_label(words(factor), labelpad=1)
     if diamonds is not None:
         figure.legend([diamonds], ["anchor"], loc="outside lower right")
+    return figure
+
+
+@styled
+def anchor_stages(stages: Mapping[str, tuple]) -> Figure:
+    """The paper's Figure 2(b) on real features: per stage of the anchor selection a panel with (xy (n, 2) features, means (k, 2),
+    covariances (k, 2, 2)), each Gaussian as an ellipse of two standard deviations."""
+    figure, panels = panel_grid(len(stages), 3.0, "Figure 2(b): the stages of the anchor selection", most=4)
+    colours = mpl.colormaps["tab20"]
+    for axes, (title, (xy, means, covariances)) in zip(panels, stages.items(), strict=True):
+        if np.shape(xy)[1:] != (2,) or np.shape(covariances) != (len(means), 2, 2):
+            raise ValueError(f"anchor_stages: '{title}' has xy {np.shape(xy)} and covariances {np.shape(covariances)}")
+        axes.scatter(*np.asarray(xy).T, s=2, color=GREY, linewidths=0, rasterized=True)
+        values, vectors = np.linalg.eigh(covariances)
+        smallest = 0.012 * np.ptp(xy, axis=0).max()  # a Gaussian on a curve has no width that could be seen
+        for k, mean in enumerate(means):
+            height, width = np.maximum(4 * np.sqrt(values[k].clip(0)), smallest)
+            angle = np.degrees(np.arctan2(vectors[k, 1, 1], vectors[k, 0, 1]))
+            style = {"facecolor": (*colours(k % 20)[:3], 0.35), "edgecolor": colours(k % 20), "linewidth": 1.2}
+            axes.add_patch(Ellipse(mean, width, height, angle=angle, **style))
+        axes.set_title(f"{words(title)}: {len(means)}")
+        axes.set(xticks=[], yticks=[])
     return figure
 
 

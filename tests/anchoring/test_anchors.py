@@ -351,3 +351,14 @@ def test_values_that_are_not_finite_name_the_unit_and_leave_the_anchors_alone(va
     with pytest.raises(ValueError, match="features of unit 1 hold NaN or infinite values"):
         anchors.fit(features)
     assert all(torch.equal(before[name], value) for name, value in anchors.state_dict().items())
+
+
+def test_means_and_covariances_of_a_unit_are_those_of_its_clusters():
+    generator = torch.Generator().manual_seed(0)
+    spread = torch.tensor([3.0, 0.1, 0.1, 0.1, 0.1])
+    features = torch.randn(4_000, 1, 5, generator=generator) * spread
+    anchors = GaussianAnchors(1, 5, max_anchors=1).fit(features, seed=0, bins=4_000)
+    means, covariances = anchors.mixture().of_unit(0)
+    assert means.shape == (1, 5) and covariances.shape == (1, 5, 5)
+    assert torch.allclose(means[0].float(), features[:, 0].mean(0), atol=1e-3)
+    assert torch.allclose(covariances[0].diagonal().float(), spread.square(), rtol=0.1)
