@@ -96,7 +96,7 @@ class Run:
 
     def project(self, features: np.ndarray) -> np.ndarray:
         """Features (n, units, dim) -> codes (n, units) along the axes fitted when the run was evaluated."""
-        return np.einsum("nud,ud->nu", features - self.projection["mean"], self.projection["axis"])
+        return _project(features, self.projection["mean"], self.projection["axis"])
 
     @cached_property
     def curve(self) -> np.ndarray:
@@ -171,13 +171,17 @@ def _evaluate(run: Run) -> dict:
     config, data = run.config, run.data
     count = min(config.evaluation_images, len(data.images))
     rows = np.sort(np.random.default_rng(0).choice(len(data.images), count, replace=False))
-    with torch.no_grad():
-        batches = (to_tensor(data.images[rows[i : i + 500]]) for i in range(0, count, 500))
-        scalars = torch.cat([run.model.feature_extractor.scalars(batch) for batch in batches])
-        features = run.model.feature_extractor.unit_mlps(scalars).numpy()
+    extractor = run.model.feature_extractor
+    features = np.empty((count, config.units, config.unit_dim), np.float32)
+    scalars = np.empty((count, config.units), np.float32)
+    # In batches: the unit MLPs' hidden layers of all images at once would be hundreds of megabytes.
+    for i in range(0, count, 500):
+        with torch.no_grad():
+            batch = extractor.scalars(to_tensor(data.images[rows[i : i + 500]]))
+            scalars[i : i + 500], features[i : i + 500] = batch.numpy(), extractor.unit_mlps(batch).numpy()
     mean, axis = principal_axes(features)
-    codes = np.einsum("nud,ud->nu", features - mean, axis)
-    limits = np.percentile(scalars.numpy(), [1, 99], axis=0).astype(np.float32)
+    codes = _project(features, mean, axis)
+    limits = np.percentile(scalars, [1, 99], axis=0).astype(np.float32)
     saved = {"rows": rows, "codes": codes, "mean": mean, "axis": axis, "scalar_range": limits}
     write_atomically(run.folder / "codes.safetensors", save({k: np.ascontiguousarray(v) for k, v in saved.items()}))
     result: dict = {"images": count, "anchors": run.anchors.counts.tolist()}
@@ -226,8 +230,12 @@ def principal_axes(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     An axis has unit length; its sign makes its largest entry positive.
     """
     mean = features.mean(axis=0, dtype=np.float64)
-    centred = features.transpose(1, 0, 2) - mean[:, None]
-    covariance = centred.transpose(0, 2, 1) @ centred
-    axis = np.linalg.eigh(covariance)[1][..., -1]
+    # Unit by unit, since a float64 copy of all features would be large.
+    units = range(features.shape[1])
+    axis = np.stack([np.linalg.eigh(np.cov(features[:, unit], rowvar=False, dtype=np.float64))[1][:, -1] for unit in units])
     largest = np.take_along_axis(axis, np.abs(axis).argmax(axis=1)[:, None], axis=1)
     return mean.astype(np.float32), (axis * np.sign(largest)).astype(np.float32)
+
+
+def _project(features: np.ndarray, mean: np.ndarray, axis: np.ndarray) -> np.ndarray:
+    return np.einsum("nud,ud->nu", features, axis) - np.einsum("ud,ud->u", mean, axis)
