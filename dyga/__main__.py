@@ -146,7 +146,8 @@ def train(options: argparse.Namespace) -> None:
     """Train one variant with one seed, then evaluate it."""
     from tqdm import tqdm
 
-    from .runs import evaluate, load_run
+    from .evaluation import evaluate
+    from .runs import load_run
     from .training import train
 
     config = options.config
@@ -169,7 +170,8 @@ def first_stage(options: argparse.Namespace) -> None:
 
 def evaluate(options: argparse.Namespace) -> None:
     """Measure a trained run: codes and metrics.json."""
-    from .runs import evaluate, load_run
+    from .evaluation import evaluate
+    from .runs import load_run
 
     _print_metrics(evaluate(load_run(options.folder, _data_dir(options))))
 

@@ -1,4 +1,4 @@
-"""A trained model to play with and to measure: encode, decode, traverse, swap, attention; and its metrics.json."""
+"""A trained model to play with: encode, decode, traverse, swap, attention."""
 
 import json
 from collections.abc import Sequence
@@ -7,16 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.numpy import load_file, save
+from safetensors.numpy import load_file
 from torch import Tensor
 
-from . import metrics, probes
 from .checkpoint import load_config, load_model
 from .config import Config
 from .data import load_dataset
 from .diffusion import LatentUnitDiffusion, to_images, to_tensor
 from .models.autoencoder import FIRST_STAGES
-from .provenance import locked, write_atomically, write_json
 
 
 class Run:
@@ -96,7 +94,7 @@ class Run:
 
     def project(self, features: np.ndarray) -> np.ndarray:
         """Features (n, units, dim) -> codes (n, units) along the axes fitted when the run was evaluated."""
-        return _project(features, self.projection["mean"], self.projection["axis"])
+        return project(features, self.projection["mean"], self.projection["axis"])
 
     @cached_property
     def curve(self) -> np.ndarray:
@@ -154,88 +152,6 @@ def load_run(folder: str | Path, data_dir: str | Path | None = None) -> Run:
     return Run(Path(folder), Path(data_dir) if data_dir else None)
 
 
-def evaluate(run: Run) -> dict:
-    """Writes the run's codes.safetensors and metrics.json and returns the metrics; what is there already is kept.
-
-    Codes are each unit's first principal component over `config.evaluation_images` random images, the same for every run.
-    Without factors only the codes are made.
-    """
-    with locked(run.folder):
-        path = run.folder / "metrics.json"
-        if not path.exists():
-            write_json(path, _evaluate(run))
-    return run.metrics
-
-
-def _evaluate(run: Run) -> dict:
-    config, data = run.config, run.data
-    count = min(config.evaluation_images, len(data.images))
-    rows = np.sort(np.random.default_rng(0).choice(len(data.images), count, replace=False))
-    extractor = run.model.feature_extractor
-    features = np.empty((count, config.units, config.unit_dim), np.float32)
-    scalars = np.empty((count, config.units), np.float32)
-    # In batches: the unit MLPs' hidden layers of all images at once would be hundreds of megabytes.
-    for i in range(0, count, 500):
-        with torch.no_grad():
-            batch = extractor.scalars(to_tensor(data.images[rows[i : i + 500]]))
-            scalars[i : i + 500], features[i : i + 500] = batch.numpy(), extractor.unit_mlps(batch).numpy()
-    mean, axis = principal_axes(features)
-    codes = _project(features, mean, axis)
-    limits = np.percentile(scalars, [1, 99], axis=0).astype(np.float32)
-    saved = {"rows": rows, "codes": codes, "mean": mean, "axis": axis, "scalar_range": limits}
-    write_atomically(run.folder / "codes.safetensors", save({k: np.ascontiguousarray(v) for k, v in saved.items()}))
-    result: dict = {"images": count, "anchors": run.anchors.counts.tolist()}
-    if data.factors is None:
-        return result | {"note": "the data set has no factors, so no disentanglement metric applies"}
-    return result | score(codes, features, data.factors[rows], run)
-
-
-def score(codes: np.ndarray, features: np.ndarray, factors: np.ndarray, run: Run) -> dict:
-    """Every metric of the tables as JSON-ready values; protocols in dyga.metrics."""
-    config = run.config
-    sizes = dict(num_train=config.num_train, num_test=config.num_test)
-    dci = metrics.dci(codes, factors, **sizes, seed=0, estimator=config.dci_estimator)
-    nmi = metrics.nmi(codes, factors, num_train=config.num_train, seed=0).matrix
-    downstream = probes.sample_efficiency(
-        codes,
-        factors,
-        sizes=tuple(n for n in (100, 1_000, 10_000) if n <= config.num_train),
-        num_test=config.num_test,
-        estimator=config.dci_estimator,
-        seed=0,
-    )
-    return {
-        "factor_vae_score": metrics.factor_vae_score(codes, factors, **sizes, seed=0).score,
-        "dci_disentanglement": dci.disentanglement,
-        "dci_completeness": dci.completeness,
-        "dci_informativeness": dci.informativeness,
-        "dci_estimator": config.dci_estimator,
-        "mig": metrics.mig(codes, factors, num_train=config.num_train, seed=0).score,
-        "knn_purity": metrics.knn_purity(features, factors, num_train=config.num_train, seed=0).score,
-        "importance": np.asarray(dci.importance).tolist(),
-        "nmi": nmi.tolist(),
-        "best_units": nmi.argmax(axis=0).tolist(),
-        "factor_names": list(run.data.factor_names),
-        "downstream": {
-            "sizes": list(downstream.sizes),
-            "accuracy": np.asarray(downstream.accuracy).tolist(),
-            "efficiency": np.asarray(downstream.efficiency).tolist(),
-        },
-    }
-
-
-def principal_axes(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and first principal axis of each unit: features (n, units, dim) -> two arrays (units, dim).
-
-    An axis has unit length; its sign makes its largest entry positive.
-    """
-    mean = features.mean(axis=0, dtype=np.float64)
-    # Unit by unit, since a float64 copy of all features would be large.
-    units = range(features.shape[1])
-    axis = np.stack([np.linalg.eigh(np.cov(features[:, unit], rowvar=False, dtype=np.float64))[1][:, -1] for unit in units])
-    largest = np.take_along_axis(axis, np.abs(axis).argmax(axis=1)[:, None], axis=1)
-    return mean.astype(np.float32), (axis * np.sign(largest)).astype(np.float32)
-
-
-def _project(features: np.ndarray, mean: np.ndarray, axis: np.ndarray) -> np.ndarray:
+def project(features: np.ndarray, mean: np.ndarray, axis: np.ndarray) -> np.ndarray:
+    """Features (n, units, dim) -> codes (n, units) along each unit's axis (units, dim), from its mean (units, dim)."""
     return np.einsum("nud,ud->nu", features, axis) - np.einsum("ud,ud->u", mean, axis)

@@ -14,6 +14,7 @@ FLOORS = {
     "__init__": 6,
     "__main__": 6,
     "widgets": 5,
+    "evaluation": 5,
     "training": 4,
     "runs": 4,
     "bench": 4,

@@ -2,7 +2,6 @@
 
 import torch
 import torch.nn.functional as F
-from diffusers import VQModel
 from torch import Tensor, nn
 
 
@@ -52,6 +51,8 @@ class VQAutoencoder(nn.Module):
     latent_shape = (3, 16, 16)
 
     def __init__(self):
+        from diffusers import VQModel  # here, since its import takes a second that the quick profile need not spend
+
         super().__init__()
         self.register_buffer("std", torch.ones(()))
         self.model = VQModel(
