@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,13 +89,14 @@ class Study:
                 config.variant,
             ]
             commands.append([*command, "--seed", str(config.seed), "--folder", str(self.folder(config))])
+        first_stage, *variants = [[] if _is_finished(Path(c[-1])) else [self._command(c)] for c in commands]
+        variants = sum(variants, [])
         if make_config(self.profile).first_stage == "pooled":
-            # The decoder is needed last: let it fill the worker that is free first.
-            commands.append(commands.pop(0))
+            # The small decoder is needed last and soon done: it trains beside the variants.
+            _run_workers(first_stage + variants, WORKERS + 1)
         else:
-            _run_workers([self._command(commands.pop(0))], 1)
-        pending = [self._command(c) for c in commands if not _is_finished(Path(c[-1]))]
-        _run_workers(pending, WORKERS)
+            _run_workers(first_stage, 1)
+            _run_workers(variants, WORKERS)
 
     def _command(self, arguments: list[str]) -> list[str]:
         data = ["--data-dir", self.data_dir] if self.data_dir else []
@@ -199,8 +201,10 @@ def reproduce(study: Study, numbers: tuple[int, ...] | None = None) -> Path:
     target = study.runs / "notebooks"
     target.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
-    for path in paths:
-        _execute(path, target / path.name, study)
+    # 01 needs no training and the later ones only what 02 leaves, so two can run at a time.
+    for stage in ([p for p in paths if p.name < "03"], [p for p in paths if p.name >= "03"]):
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(lambda path: _execute(path, target / path.name, study), stage))
     executed = [target / path.name for path in notebook_paths() if (target / path.name).exists()]
     page = study.runs / "report.html"
     newest = max(path.stat().st_mtime for path in executed)
@@ -235,7 +239,7 @@ def _execute(source: Path, executed: Path, study: Study) -> None:
             cwd=str(source.parent),
             progress_bar=False,
             stderr_file=sys.stderr if loud else None,
-            extra_arguments=["--IPKernelApp.log_level=40"],
+            extra_arguments=["--IPKernelApp.log_level=50"],
         )
     except papermill.PapermillExecutionError as error:
         words = f"{error.ename}: {error.evalue}"
