@@ -36,7 +36,7 @@ FIGURES += [
     "sample_efficiency",
     "traversals",
 ]
-FIGURES += ["figure3_interchange", "figure4_attention"]
+FIGURES += ["figure2b_anchor_selection", "figure3_interchange", "figure4_attention"]
 TABLES = ["training", "anchoring", "alignment_audit", "scores", "ablation", "table1", "downstream", "summary"]
 
 

@@ -47,6 +47,9 @@ def make_all() -> dict:
         "training_curves": plots.training_curves({v: log(images_per_second=100.0) for v in VARIANTS}),
         "anchors_over_training": plots.anchors_over_training({v: (np.arange(9), counts) for v in VARIANTS}),
         "anchor_scatter": plots.anchor_scatter({"encdiff": features(0), "full": features(7)}),
+        "anchor_stages": plots.anchor_stages(
+            {s: (rng.normal(size=(50, 2)), np.eye(2), np.stack([np.eye(2)] * 2)) for s in "abcd"}
+        ),
         "heat_map": plots.heat_map({v: rng.random((20, 6)) for v in VARIANTS}, NAMES),
         "ablation": plots.ablation(scores),
         "sample_efficiency": plots.sample_efficiency({v: ([10, 100], [0.5, 0.9]) for v in VARIANTS}, 0.1),
