@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 
 from . import report
 from .config import VARIANTS, Config, dataset_slug, make_config, parse_numbers, parse_variants
+from .data import load_dataset
 from .provenance import describe, write_atomically, write_json
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
@@ -201,6 +202,10 @@ def reproduce(study: Study, numbers: tuple[int, ...] | None = None) -> Path:
     target = study.runs / "notebooks"
     target.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
+    # Rendered and cached once, not by every worker; and one thread a kernel, since two that share two cores with two threads
+    # each wait for each other most of the time.
+    load_dataset(study.dataset, study.data_dir or None)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     # 01 needs no training and the later ones only what 02 leaves, so two can run at a time.
     for stage in ([p for p in paths if p.name < "03"], [p for p in paths if p.name >= "03"]):
         with ThreadPoolExecutor(2) as pool:
