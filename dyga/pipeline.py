@@ -90,14 +90,16 @@ class Study:
                 config.variant,
             ]
             commands.append([*command, "--seed", str(config.seed), "--folder", str(self.folder(config))])
-        first_stage, *variants = [[] if _is_finished(Path(c[-1])) else [self._command(c)] for c in commands]
-        variants = sum(variants, [])
+        first_stage, variants = self._pending(commands[:1]), self._pending(commands[1:])
         if make_config(self.profile).first_stage == "pooled":
             # The small decoder is needed last and soon done: it trains beside the variants.
             _run_workers(first_stage + variants, WORKERS + 1)
         else:
             _run_workers(first_stage, 1)
             _run_workers(variants, WORKERS)
+
+    def _pending(self, commands: list[list[str]]) -> list[list[str]]:
+        return [self._command(command) for command in commands if not _is_finished(Path(command[-1]))]
 
     def _command(self, arguments: list[str]) -> list[str]:
         data = ["--data-dir", self.data_dir] if self.data_dir else []
