@@ -77,19 +77,11 @@ class Study:
 
     def train(self) -> None:
         """Trains and evaluates what is not finished, over some workers, with a line of progress every few seconds."""
-        commands = [["first-stage", "--dataset", self.dataset, "--profile", self.profile]]
-        commands[0] += ["--folder", str(self.runs / "first_stage")]
+        where = ["--dataset", self.dataset, "--profile", self.profile]
+        commands = [["first-stage", *where, "--folder", str(self.runs / "first_stage")]]
         for config in self.configs():
-            command = [
-                "train",
-                "--dataset",
-                self.dataset,
-                "--profile",
-                self.profile,
-                "--variant",
-                config.variant,
-            ]
-            commands.append([*command, "--seed", str(config.seed), "--folder", str(self.folder(config))])
+            which = ["--variant", config.variant, "--seed", str(config.seed), "--folder", str(self.folder(config))]
+            commands.append(["train", *where, *which])
         first_stage, variants = self._pending(commands[:1]), self._pending(commands[1:])
         if make_config(self.profile).first_stage == "pooled":
             # The small decoder is needed last and soon done: it trains beside the variants.
