@@ -66,6 +66,8 @@ def _add_options(command: argparse.ArgumentParser, name: str) -> None:
         return
     if name == "evaluate":
         command.add_argument("folder", metavar="RUN", help="a run folder")
+        estimators = ("sklearn", "lightgbm")
+        command.add_argument("--suite", choices=estimators, help="print every metric, DCI by this estimator; writes nothing")
     else:
         command.add_argument("--dataset", default="rooms3d", help=f"{', '.join(DATASETS)} or folder:PATH")
     command.add_argument("--data-dir", help="an existing folder for data and caches (default: data/)")
@@ -76,8 +78,10 @@ def _add_options(command: argparse.ArgumentParser, name: str) -> None:
     if name == "train":
         command.add_argument("--variant", default="decorrelated", help=", ".join(VARIANTS))
         command.add_argument("--seed", default="0", help="a number")
-    if name in ("train", "first-stage"):
-        command.add_argument("--folder", help="where to (default: runs/<dataset>-<profile>/<variant>-seed<k>)")
+    if name == "baselines":
+        command.add_argument("--seed", default="0", help="a number")
+    if name in ("train", "first-stage", "baselines"):
+        command.add_argument("--folder", help="where to (default: runs/<dataset>-<profile>/...)")
     if name == "reproduce":
         command.add_argument("--variants", default=",".join(DEFAULT_VARIANTS), help=f"{', '.join(VARIANTS)} or all")
         command.add_argument("--seeds", default="0", help="as 0,1 or 0-4")
@@ -97,9 +101,9 @@ def _check(options: argparse.Namespace) -> None:
         return
     if options.data_dir and not Path(options.data_dir).is_dir():
         raise ValueError(f"--data-dir {options.data_dir}: there is no such folder")
-    if options.command in ("train", "first-stage", "reproduce"):
+    if options.command in ("train", "first-stage", "baselines", "reproduce"):
         make_config(options.profile, options.dataset)
-    if options.command == "train":
+    if options.command in ("train", "baselines"):
         options.config = _config(options)
     if options.command == "reproduce":
         parse_variants(options.variants)
@@ -119,7 +123,8 @@ def _config(options: argparse.Namespace) -> Config:
     seeds = parse_numbers(options.seed, "seed", 0, 10_000)
     if len(seeds) > 1:
         raise ValueError(f"seed '{options.seed}': valid is one number; several go to 'reproduce --seeds'")
-    return make_config(options.profile, options.dataset, options.variant, seeds[0])
+    variant = options.variant if options.command == "train" else "encdiff"
+    return make_config(options.profile, options.dataset, variant, seeds[0])
 
 
 def _data_dir(options: argparse.Namespace) -> Path | None:
@@ -168,12 +173,26 @@ def first_stage(options: argparse.Namespace) -> None:
     train_first_stage(config, folder, _data_dir(options))
 
 
+def baselines(options: argparse.Namespace) -> None:
+    """Fit and measure PCA, ICA and beta-TCVAE on the same data."""
+    from .baselines import run_baselines
+
+    config = options.config
+    folder = Path(options.folder) if options.folder else _study_folder(config) / f"baselines-seed{config.seed}"
+    for method, values in run_baselines(config, folder, _data_dir(options)).items():
+        print(method, end="  ")
+        _print_metrics(values)
+
+
 def evaluate(options: argparse.Namespace) -> None:
-    """Measure a trained run: codes and metrics.json."""
-    from .evaluation import evaluate
+    """Measure a trained run: codes and metrics.json; with --suite print every metric there is."""
+    from .evaluation import evaluate, suite
     from .runs import load_run
 
-    _print_metrics(evaluate(load_run(options.folder, _data_dir(options))))
+    run = load_run(options.folder, _data_dir(options))
+    _print_metrics(evaluate(run))
+    if options.suite:
+        print(suite(run, options.suite).to_string(index=False, float_format="{:.3f}".format))
 
 
 def data(options: argparse.Namespace) -> None:
@@ -207,6 +226,7 @@ COMMANDS = {
     "reproduce": reproduce,
     "train": train,
     "first-stage": first_stage,
+    "baselines": baselines,
     "evaluate": evaluate,
     "data": data,
     "bench": bench,

@@ -1,13 +1,19 @@
 """What is measured of a trained run: its codes, and metrics.json."""
 
+import os
+from collections.abc import Sequence
+
 import numpy as np
+import pandas as pd
 import torch
 from safetensors.numpy import save
 
 from . import metrics, probes
+from .config import Config
 from .diffusion import to_tensor
 from .provenance import locked, write_atomically, write_json
 from .runs import Run, project
+from .training import sample_rows
 
 
 def evaluate(run: Run) -> dict:
@@ -25,8 +31,8 @@ def evaluate(run: Run) -> dict:
 
 def _evaluate(run: Run) -> dict:
     config, data = run.config, run.data
-    count = min(config.evaluation_images, len(data.images))
-    rows = np.sort(np.random.default_rng(0).choice(len(data.images), count, replace=False))
+    rows = sample_rows(len(data.images), min(config.evaluation_images, len(data.images)), seed=0)
+    count = len(rows)
     extractor = run.model.feature_extractor
     features = np.empty((count, config.units, config.unit_dim), np.float32)
     scalars = np.empty((count, config.units), np.float32)
@@ -43,23 +49,23 @@ def _evaluate(run: Run) -> dict:
     result: dict = {"images": count, "anchors": run.anchors.counts.tolist()}
     if data.factors is None:
         return result | {"note": "the data set has no factors, so no disentanglement metric applies"}
-    return result | score(codes, features, data.factors[rows], run)
+    return result | score(codes, features, data.factors[rows], data.factor_names, config)
 
 
-def score(codes: np.ndarray, features: np.ndarray, factors: np.ndarray, run: Run) -> dict:
+def suite(run: Run, estimator: str) -> pd.DataFrame:
+    """Every metric of `dyga.metrics.evaluate` on the run's saved codes, DCI by `estimator`. ValueError without factors."""
+    saved, data, config = run.projection, run.data, run.config
+    if data.factors is None:
+        raise ValueError(f"{config.dataset} has no factors, so no disentanglement metric applies")
+    sizes = dict(num_train=config.num_train, num_test=config.num_test)
+    return metrics.evaluate(saved["codes"], data.factors[saved["rows"]], **sizes, estimator=estimator, n_jobs=os.cpu_count() or 1)
+
+
+def score(codes: np.ndarray, features: np.ndarray, factors: np.ndarray, names: Sequence[str], config: Config) -> dict:
     """Every metric of the tables as JSON-ready values; protocols in dyga.metrics."""
-    config = run.config
     sizes = dict(num_train=config.num_train, num_test=config.num_test)
     dci = metrics.dci(codes, factors, **sizes, seed=0, estimator=config.dci_estimator)
     nmi = metrics.nmi(codes, factors, num_train=config.num_train, seed=0).matrix
-    downstream = probes.sample_efficiency(
-        codes,
-        factors,
-        sizes=tuple(n for n in (100, 1_000, 10_000) if n <= config.num_train),
-        num_test=config.num_test,
-        estimator=config.dci_estimator,
-        seed=0,
-    )
     return {
         "factor_vae_score": metrics.factor_vae_score(codes, factors, **sizes, seed=0).score,
         "dci_disentanglement": dci.disentanglement,
@@ -71,13 +77,18 @@ def score(codes: np.ndarray, features: np.ndarray, factors: np.ndarray, run: Run
         "importance": np.asarray(dci.importance).tolist(),
         "nmi": nmi.tolist(),
         "best_units": nmi.argmax(axis=0).tolist(),
-        "factor_names": list(run.data.factor_names),
-        "downstream": {
-            "sizes": list(downstream.sizes),
-            "accuracy": np.asarray(downstream.accuracy).tolist(),
-            "efficiency": np.asarray(downstream.efficiency).tolist(),
-        },
+        "factor_names": list(names),
+        "downstream": _downstream(codes, factors, dci, config),
     }
+
+
+def _downstream(codes: np.ndarray, factors: np.ndarray, dci: metrics.DCI, config: Config) -> dict:
+    """Accuracy by number of labels. With `num_train` labels it is the same classifier as DCI's, so that is not fitted again."""
+    sizes = tuple(n for n in (100, 1_000) if n < config.num_train)
+    few = probes.sample_efficiency(codes, factors, sizes, num_test=config.num_test, estimator=config.dci_estimator, seed=0)
+    accuracy = np.vstack([few.accuracy, dci.accuracy])
+    mean = accuracy.mean(axis=1)
+    return {"sizes": [*sizes, config.num_train], "accuracy": accuracy.tolist(), "efficiency": (mean / mean[-1]).tolist()}
 
 
 def principal_axes(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -75,6 +75,20 @@ class Study:
             raise FileNotFoundError(f"not trained yet: {', '.join(missing)}. Run notebook 02_training first")
         return folders
 
+    def baseline_folders(self) -> dict[int, Path]:
+        """seed -> the folder of that seed's baselines."""
+        return {seed: self.runs / f"baselines-seed{seed}" for seed in parse_numbers(self.seeds, "seeds", 0, 10_000)}
+
+    def baselines(self) -> dict[tuple[str, int], dict]:
+        """(method, seed) -> what was measured of it, with its `seconds`. FileNotFoundError as in `finished`."""
+        found = {}
+        for seed, folder in self.baseline_folders().items():
+            if not _is_finished(folder):
+                raise FileNotFoundError(f"not trained yet: {folder.name}. Run notebook 02_training first")
+            measured = json.loads((folder / "metrics.json").read_text())
+            found |= {(method, seed): values for method, values in measured.items()}
+        return found
+
     def train(self) -> None:
         """Trains and evaluates what is not finished, over some workers, with a line of progress every few seconds."""
         where = ["--dataset", self.dataset, "--profile", self.profile]
@@ -82,6 +96,11 @@ class Study:
         for config in self.configs():
             which = ["--variant", config.variant, "--seed", str(config.seed), "--folder", str(self.folder(config))]
             commands.append(["train", *where, *which])
+        if load_dataset(self.dataset, self.data_dir or None).factors is not None:
+            for folder in self.baseline_folders().values():
+                commands.append(
+                    ["baselines", *where, "--seed", folder.name.removeprefix("baselines-seed"), "--folder", str(folder)]
+                )
         first_stage, variants = self._pending(commands[:1]), self._pending(commands[1:])
         if make_config(self.profile).first_stage == "pooled":
             # The small decoder is needed last and soon done: it trains beside the variants.

@@ -16,6 +16,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
+from . import metrics
 from .checkpoint import load_resume, save_model, save_resume
 from .config import Config
 from .data import load_dataset
@@ -108,12 +109,35 @@ def exit_if_orphaned() -> None:
         raise Interrupted("the process that started this run has ended")
 
 
+class _Curve:
+    """Two cheap metrics of the units' scalars on 2,000 images, ten times in a run: enough to see when units become factors."""
+
+    def __init__(self, config: Config, data):
+        self.every = max(config.steps // 10, 1)
+        self.rows = sample_rows(len(data.images), min(2_000, len(data.images)), seed=1) if data.factors is not None else None
+        self.data = data
+
+    def measure(self, model: LatentUnitDiffusion, step: int) -> dict[str, float]:
+        """The record's additions at this step, often none. Leaves the model and the generators as they were."""
+        if self.rows is None or step % self.every:
+            return {}
+        model.eval()
+        with torch.no_grad():
+            batches = np.array_split(self.rows, 4)
+            codes = np.concatenate([model.feature_extractor.scalars(to_tensor(self.data.images[b])).numpy() for b in batches])
+        model.train()
+        factors, half = self.data.factors[self.rows], len(codes) // 2
+        votes = metrics.factor_vae_score(codes, factors, num_train=half, num_test=len(codes) - half, seed=0)
+        return {"factor_vae_score": votes.score, "mig": metrics.mig(codes, factors, num_train=len(codes), seed=0).score}
+
+
 class _Training:
     """State of one run: model, optimiser, reservoir of recent features, log."""
 
     def __init__(self, config: Config, folder: Path, data_dir: Path | None):
         self.config, self.folder = config, folder
-        self.images = load_dataset(config.dataset, data_dir).images
+        data = load_dataset(config.dataset, data_dir)
+        self.images, self.curve = data.images, _Curve(config, data)
         self.first_stage = make_first_stage(config, self.images)
         torch.manual_seed(step_seed(config.seed, 0))
         self.model = LatentUnitDiffusion(config)
@@ -172,7 +196,7 @@ class _Training:
                 record = dict(zip(("loss", "diffusion", "decorrelation"), np.mean(recent, axis=0).tolist(), strict=True))
                 record = {"step": done, **record, "lr": learning_rate(config, step)}
                 record |= {"seconds": round(self.seconds, 2), "anchor_seconds": round(anchor_seconds, 3)}
-                record["anchors"] = self.model.anchors.counts.tolist()
+                record |= {"anchors": self.model.anchors.counts.tolist(), **self.curve.measure(self.model, done)}
                 with (self.folder / "log.jsonl").open("a") as log:
                     log.write(json.dumps(record) + "\n")
                 recent = []

@@ -36,8 +36,20 @@ FIGURES += [
     "sample_efficiency",
     "traversals",
 ]
-FIGURES += ["figure2b_anchor_selection", "figure3_interchange", "figure4_attention"]
-TABLES = ["training", "anchoring", "alignment_audit", "scores", "ablation", "table1", "downstream", "summary"]
+FIGURES += ["metric_curves", "figure2b_anchor_selection", "figure3_interchange", "figure4_attention"]
+TABLES = [
+    "paired",
+    "baselines",
+    "sampling",
+    "training",
+    "anchoring",
+    "alignment_audit",
+    "scores",
+    "ablation",
+    "table1",
+    "downstream",
+    "summary",
+]
 
 
 def code(notebook) -> str:
@@ -83,7 +95,7 @@ def test_figures_and_tables_say_where_they_come_from(study):
 def test_all_is_under_out_and_the_checkout_stays_clean(study):
     assert {path.name for path in study.iterdir()} == {"runs", "figures", "data", "printed.txt"}
     runs = {path.name for path in (study / "runs" / "rooms3d-smoke").iterdir() if path.is_dir()}
-    assert runs == {"first_stage", "notebooks", "encdiff-seed0", "full-seed0", "decorrelated-seed0"}
+    assert runs == {"first_stage", "notebooks", "baselines-seed0", "encdiff-seed0", "full-seed0", "decorrelated-seed0"}
 
 
 def test_a_second_run_does_nothing_twice(study):

@@ -11,8 +11,9 @@ import yaml
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "dyga"
 FLOORS = {
-    "__init__": 6,
-    "__main__": 6,
+    "__init__": 7,
+    "__main__": 7,
+    "baselines": 6,
     "widgets": 5,
     "evaluation": 5,
     "training": 4,
@@ -24,6 +25,7 @@ FLOORS = {
     "pipeline": 2,
     "config": 1,
     "provenance": 1,
+    "statistics": 1,
     "anchoring": 1,
     "data": 1,
     "plots": 1,

@@ -52,6 +52,9 @@ def make_all() -> dict:
         ),
         "heat_map": plots.heat_map({v: rng.random((20, 6)) for v in VARIANTS}, NAMES),
         "ablation": plots.ablation(scores),
+        "metric_curves": plots.metric_curves(
+            {m: {v: ([10, 20], [[0.2, 0.5], [0.3, 0.6]]) for v in VARIANTS} for m in ("a", "b")}
+        ),
         "sample_efficiency": plots.sample_efficiency({v: ([10, 100], [0.5, 0.9]) for v in VARIANTS}, 0.1),
         "method": plots.method(),
     }

@@ -2,6 +2,7 @@
 
 from dyga.metrics.auroc import TotalAUROCDifference, total_auroc_difference
 from dyga.metrics.factor_vae import BetaVAEScore, FactorVAEScore, beta_vae_score, factor_vae_score
+from dyga.metrics.fid import FrechetInceptionDistance, fid, frechet_distance
 from dyga.metrics.importance import DCI, dci
 from dyga.metrics.linear import SAP, ModularityExplicitness, modularity_explicitness, sap
 from dyga.metrics.mutual_information import MutualInformationGap, NormalisedMutualInformation, mig, nmi
@@ -15,6 +16,7 @@ __all__ = [
     "AnchorPurity",
     "BetaVAEScore",
     "FactorVAEScore",
+    "FrechetInceptionDistance",
     "InfoMEC",
     "ModularityExplicitness",
     "MutualInformationGap",
@@ -26,6 +28,8 @@ __all__ = [
     "dci",
     "evaluate",
     "factor_vae_score",
+    "fid",
+    "frechet_distance",
     "infomec",
     "knn_purity",
     "mig",

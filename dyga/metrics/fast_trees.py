@@ -1,67 +1,67 @@
-"""LightGBM with scikit-learn's notion of importance, as the fast stand-in for gradient boosting."""
+"""Gradient boosting as scikit-learn defines it, with trees grown by LightGBM: the fast estimator of DCI."""
 
+import lightgbm
 import numpy as np
-from lightgbm import LGBMClassifier
 from scipy.special import expit, softmax
 
-
-def fast_classifier(n_jobs: int, seed: int) -> LGBMClassifier:
-    """Depth, number of trees, learning rate and least leaf size are those of scikit-learn's default."""
-    return LGBMClassifier(
-        max_depth=3,
-        num_leaves=8,
-        min_child_samples=1,
-        n_estimators=100,
-        learning_rate=0.1,
-        deterministic=True,
-        force_row_wise=True,
-        random_state=seed,
-        n_jobs=n_jobs,
-        verbose=-1,
-    )
+TREES, RATE = 100, 0.1  # scikit-learn's defaults, as are a depth of 3 and leaves of one row
+PARAMETERS = {
+    "objective": "none",
+    "max_depth": 3,
+    "num_leaves": 8,
+    "min_data_in_leaf": 1,
+    "min_sum_hessian_in_leaf": 0.0,
+    "learning_rate": 1.0,
+    "boost_from_average": False,
+    "deterministic": True,
+    "force_row_wise": True,
+}
 
 
-def impurity_importance(model: LGBMClassifier, codes: np.ndarray, label: np.ndarray) -> np.ndarray:
-    """How much each unit's splits reduce the squared residuals (units,) of the rows the model was fitted
-    on.
+def boosted_trees(
+    train: np.ndarray, label: np.ndarray, test: np.ndarray, n_jobs: int = 1, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Fits classes `label` (n,) from codes `train` (n, units); returns each unit's impurity importance (units,), summing to 1
+    unless all are 0, and the classes predicted for `test` (m, units).
 
-    This is scikit-learn's definition. LightGBM's own gain divides by the Hessian, which vanishes as a
-    factor is learned, so that late splits on noise weigh more: with it, disentanglement at 1,000 rows was
-    off by up to 0.1, with this by up to 0.02.
+    LightGBM's own boosting splits by gradient over Hessian, which favours rows that are nearly learned: on trained codes its
+    disentanglement came out .03 above scikit-learn's. So trees are grown here with Hessians of one, which makes a split's
+    gain scikit-learn's reduction of squared residuals, and leaves take scikit-learn's Newton step. What differs is that
+    thresholds lie between bins of rows.
     """
-    values, label = np.unique(label, return_inverse=True)
-    trees = [tree["tree_structure"] for tree in model.booster_.dump_model()["tree_info"]]
-    leaves = np.asarray(model.predict(codes, pred_leaf=True)).reshape(len(codes), len(trees))
+    classes, label = np.unique(label, return_inverse=True)
     share = np.bincount(label) / len(label)
-    binary = len(values) == 2
-    target = label[:, None] if binary else np.eye(len(values))[label]
-    probability = np.tile(share[1:] if binary else share, (len(codes), 1))
-    score = np.zeros_like(probability)  # LightGBM adds the starting score to the first trees
-    importance = np.zeros(codes.shape[1])
-    for at in range(0, len(trees), score.shape[1]):
-        residual = target - probability
-        for column in range(score.shape[1]):
-            leaf = leaves[:, at + column]
-            counts = np.bincount(leaf)
-            value = np.zeros(len(counts))
-            sums = np.bincount(leaf, residual[:, column])
-            _add_splits(trees[at + column], sums, counts, value, importance)
-            score[:, column] += value[leaf]
-        probability = expit(score) if binary else softmax(score, axis=1)
-    return importance
-
-
-def _add_splits(node: dict, sums: np.ndarray, counts: np.ndarray, value: np.ndarray, importance: np.ndarray) -> tuple[float, int]:
-    """Add each split's reduction to `importance` and set leaf values; return the node's sum and rows."""
-    if "split_feature" not in node:
-        leaf = node.get("leaf_index", 0)
-        if leaf >= len(counts):  # no row ends here
-            return 0.0, 0
-        value[leaf] = node["leaf_value"]
-        return sums[leaf], counts[leaf]
-    left, left_rows = _add_splits(node["left_child"], sums, counts, value, importance)
-    right, right_rows = _add_splits(node["right_child"], sums, counts, value, importance)
-    if left_rows and right_rows:
-        gap = left / left_rows - right / right_rows
-        importance[node["split_feature"]] += gap**2 * left_rows * right_rows / (left_rows + right_rows)
-    return left + right, left_rows + right_rows
+    if (train == train[:1]).all():  # LightGBM refuses what has nothing to split by
+        return np.zeros(train.shape[1]), classes[np.full(len(test), share.argmax())]
+    columns = 1 if len(classes) == 2 else len(classes)
+    target = label[:, None].astype(float) if columns == 1 else np.eye(columns)[label]
+    start = np.log(share[1:] / share[0]) if columns == 1 else np.log(share)
+    shrink = 1.0 if columns == 1 else (columns - 1) / columns
+    score = np.tile(start, (len(train), 1))
+    # Few rows are told apart one by one, as scikit-learn does; of many, 255 bins lose nothing that shows.
+    bins = {"max_bin": len(train) if len(train) < 5_000 else 255, "min_data_in_bin": 1, "verbose": -1}
+    rows = lightgbm.Dataset(train, label, params=bins)
+    booster = lightgbm.Booster(PARAMETERS | bins | {"num_class": columns, "num_threads": n_jobs, "seed": seed}, rows)
+    values = np.zeros((TREES * columns, 8))
+    random = np.random.default_rng(seed)
+    for tree in range(TREES):
+        # Of equally good units scikit-learn picks any, LightGBM the first: gains that differ in the ninth digit break such ties.
+        booster.reset_parameter({"feature_contri": (1 - 1e-9 * random.random(train.shape[1])).tolist()})
+        probability = expit(score) if columns == 1 else softmax(score, axis=1)
+        residual, curvature = target - probability, probability * (1 - probability)
+        gradients = (-residual[:, 0], np.ones(len(train))) if columns == 1 else (-residual, np.ones_like(residual))
+        if booster.update(fobj=lambda *_, given=gradients: given):
+            break  # no row has anything left to split by
+        leaves = booster.predict(train, pred_leaf=True, start_iteration=tree, num_iteration=1).reshape(len(train), columns)
+        for column, leaf in enumerate(leaves.T):
+            rise = np.bincount(leaf, residual[:, column], minlength=8)
+            bend = np.bincount(leaf, curvature[:, column], minlength=8)
+            step = RATE * shrink * np.divide(rise, bend, out=np.zeros(8), where=np.abs(bend) > 1e-150)
+            values[tree * columns + column] = step
+            score[:, column] += step[leaf]
+    leaves = np.asarray(booster.predict(test, pred_leaf=True)).reshape(len(test), -1, columns)
+    trees = np.arange(leaves.shape[1] * columns).reshape(leaves.shape[1:])
+    score = start + values[trees, leaves].sum(axis=1)
+    chosen = (score[:, 0] > 0).astype(int) if columns == 1 else score.argmax(axis=1)
+    gain = booster.feature_importance("gain")
+    return gain / (gain.sum() or 1.0), classes[chosen]

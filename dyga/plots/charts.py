@@ -145,6 +145,25 @@ def anchor_stages(stages: Mapping[str, tuple]) -> Figure:
     return figure
 
 
+@styled
+def metric_curves(metrics: Mapping[str, Mapping[str, tuple]]) -> Figure:
+    """Metrics against training step, a panel per metric: {metric: {variant: (steps (s,), values (s,) or (seeds, s))}}. Line: mean
+    over seeds; band from worst to best."""
+    figure, panels = panel_grid(len(metrics), 3.0, "Metrics against training step")
+    for axes, (metric, curves) in zip(panels, metrics.items(), strict=True):
+        styles = variant_styles(list(curves))
+        for name, (steps, values) in curves.items():
+            values = np.atleast_2d(values)
+            if values.shape[1] != len(steps):
+                raise ValueError(f"metric_curves: '{name}' has {values.shape[1]} values of {metric} for {len(steps)} steps")
+            axes.plot(steps, values.mean(0), label=words(name), markersize=4, **styles[name])
+            if len(values) > 1:
+                axes.fill_between(steps, values.min(0), values.max(0), alpha=0.15, color=styles[name]["color"])
+        axes.set(xlabel="Training step", title=words(metric), ylim=(0, None))
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    return figure
+
+
 def unit_order(values: np.ndarray) -> np.ndarray:
     """Order of the rows of (units, factors): first each factor's unit under the best one-to-one assignment,
     in the factors' order, then the other units, strongest first."""

@@ -1,0 +1,48 @@
+"""What a few seeds can say: paired differences with their interval."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import t as student
+
+
+@dataclass(frozen=True)
+class PairedDifference:
+    """Mean over seeds of one variant's score minus another's, its 95% interval from `low` to `high`, and the number of seeds."""
+
+    mean: float
+    low: float
+    high: float
+    count: int
+
+    def __str__(self) -> str:
+        if self.count < 2:
+            return f"{self.mean:+.3f} (one seed: no interval)"
+        return f"{self.mean:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
+
+    @property
+    def verdict(self) -> str:
+        """'helps', 'hurts', or 'undecided' while the interval holds 0 or there is none."""
+        if self.count < 2 or self.low <= 0 <= self.high:
+            return "undecided"
+        return "helps" if self.mean > 0 else "hurts"
+
+
+def paired_difference(scores: Sequence[float], reference: Sequence[float], level: float = 0.95) -> PairedDifference:
+    """Student's interval of `scores` minus `reference`, seed by seed.
+
+    With one seed the interval is infinite. ValueError unless both have the same number of finite values, at least one.
+    """
+    scores, reference = np.asarray(scores, float), np.asarray(reference, float)
+    if scores.shape != reference.shape or scores.ndim != 1 or not len(scores):
+        raise ValueError(f"scores has shape {scores.shape} and reference {reference.shape}: valid are equal ones, (seeds,)")
+    difference = scores - reference
+    if not np.isfinite(difference).all():
+        raise ValueError("scores and reference must be finite")
+    count, mean = len(difference), float(difference.mean())
+    if count < 2:
+        return PairedDifference(mean, -math.inf, math.inf, count)
+    half = float(student.ppf(0.5 + level / 2, count - 1) * difference.std(ddof=1) / math.sqrt(count))
+    return PairedDifference(mean, mean - half, mean + half, count)
