@@ -58,8 +58,8 @@ def _pooled(images: np.ndarray) -> np.ndarray:
 
 
 def _sample(config: Config, images: LazyImages) -> np.ndarray:
-    """Pooled training images, drawn by the run's seed; not those of the evaluation."""
-    rows = sample_rows(len(images), min(config.evaluation_images, len(images)), seed=config.seed + 1)
+    """10,000 pooled training images, drawn by the run's seed; not those of the evaluation."""
+    rows = sample_rows(len(images), min(10_000, config.evaluation_images, len(images)), seed=config.seed + 1)
     return np.concatenate([_pooled(images[rows[i : i + 500]]) for i in range(0, len(rows), 500)])
 
 

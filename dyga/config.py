@@ -74,7 +74,7 @@ class Config:
 
 QUICK = dict(
     first_stage="pooled",
-    first_stage_steps=400,
+    first_stage_steps=300,
     extractor_kernels=((8, 4), (4, 2), (4, 2)),
     extractor_channels=(32, 64, 64),
     units=32,
@@ -93,7 +93,7 @@ QUICK = dict(
     anchor_iterations=20,
     prediction="v_prediction",
     loss="mse",
-    steps=1_300,
+    steps=1_200,
     batch=64,
     lr=4e-3,
     weight_decay=0.01,

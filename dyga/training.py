@@ -110,10 +110,10 @@ def exit_if_orphaned() -> None:
 
 
 class _Curve:
-    """Two cheap metrics of the units' scalars on 2,000 images, ten times in a run: enough to see when units become factors."""
+    """Two cheap metrics of the units' scalars on 2,000 images, six times in a run: enough to see when units become factors."""
 
     def __init__(self, config: Config, data):
-        self.every = max(config.steps // 10, 1)
+        self.every = max(config.steps // 60, 1) * 10
         self.rows = sample_rows(len(data.images), min(2_000, len(data.images)), seed=1) if data.factors is not None else None
         self.data = data
 

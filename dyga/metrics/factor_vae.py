@@ -37,6 +37,7 @@ def factor_vae_score(
     num_test: int = 5_000,
     batch_size: int = 64,
     num_variance: int = 10_000,
+    scale_codes: bool = False,
     seed: int = 0,
 ) -> FactorVAEScore:
     """FactorVAE score (Kim and Mnih 2018) of codes (n, units) for factors (n, factors).
@@ -44,7 +45,8 @@ def factor_vae_score(
     Each vote comes from `batch_size` rows that share the value of one factor: the unit with the least
     variance relative to its global variance (of `num_variance` rows, or all if there are fewer).
     `num_train` votes make the majority table, and the score is its accuracy on `num_test` more. Units with
-    a global standard deviation below 0.05 are dropped; the score is 0.0 when none is left. A single active
+    a global standard deviation below 0.05 are dropped, by the protocol whatever the codes' scale; with `scale_codes` below 0.05
+    of the widest unit's. The score is 0.0 when none is left. A single active
     unit gets all votes, so its score is near 1 / number of factors. Raises ValueError for unfit input or
     fewer than num_train + num_test rows.
     """
@@ -55,7 +57,8 @@ def factor_vae_score(
     rng = np.random.default_rng(seed)
     rows = rng.choice(len(codes), min(num_variance, len(codes)), replace=False)
     variance = codes[rows].var(axis=0, ddof=1)
-    active = np.sqrt(variance) >= DEAD_STD
+    widest = max(variance.max(), np.finfo(float).tiny) if scale_codes else 1.0
+    active = np.sqrt(variance / widest) >= DEAD_STD
     num_units, num_factors = codes.shape[1], labels.shape[1]
     if not active.any():
         return FactorVAEScore(0.0, np.zeros((num_units, num_factors), dtype=np.int64), active)

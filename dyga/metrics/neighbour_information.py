@@ -9,7 +9,7 @@ from sklearn.feature_selection import mutual_info_classif
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
-from dyga.metrics._checks import checked, checked_count, train_rows
+from dyga.metrics._checks import checked, checked_count, split_rows, train_rows
 from dyga.metrics.mutual_information import factor_entropy
 
 
@@ -29,6 +29,7 @@ def infomec(
     factors: np.ndarray,
     *,
     num_train: int = 10_000,
+    num_test: int = 0,
     neighbours: int = 10,
     seed: int = 0,
 ) -> InfoMEC:
@@ -38,20 +39,24 @@ def infomec(
     Modularity is the mean over active units (range above 1/20 of the widest) of the largest share of a
     unit's information that is about one factor, rescaled so that an even spread is 0; compactness the same
     over factors; explicitness is 1 - log-loss / log(values) of an unpenalised, class-balanced multinomial
-    logistic regression, on the same rows. A unit or factor without information counts as evenly spread (0);
-    constant codes give modularity and compactness 0; with a single factor modularity is 1, with a single
-    active unit compactness is 1, where there is information. Raises ValueError for unfit input or fewer
-    than `num_train` rows.
+    logistic regression, by the protocol on the same rows, or with `num_test` on so many others. A unit or
+    factor without information counts as evenly spread (0); constant codes give modularity and compactness
+    0; with a single factor modularity is 1, with a single active unit compactness is 1, where there is
+    information. Raises ValueError for unfit input or fewer
+    than num_train + num_test rows.
     """
     codes, labels = checked(codes, factors)
     checked_count(neighbours, "neighbours")
     checked_count(num_train, "num_train", least=neighbours + 1)
-    rows = train_rows(labels, seed, num_train)
+    rows, test = split_rows(labels, seed, num_train, num_test) if num_test else (train_rows(labels, seed, num_train), None)
+    held_out = None if test is None else (codes[test], labels[test])
     codes, labels = codes[rows], labels[rows]
     span = np.ptp(codes, axis=0)
     active = span > span.max() / 20
     deviation = codes.std(axis=0)
-    standard = (codes - codes.mean(axis=0)) / np.where(deviation > 0, deviation, 1.0)
+    centre, scale = codes.mean(axis=0), np.where(deviation > 0, deviation, 1.0)
+    standard = (codes - centre) / scale
+    scored, answers = (standard, labels) if held_out is None else ((held_out[0] - centre) / scale, held_out[1])
 
     nmi = np.zeros((codes.shape[1], labels.shape[1]))
     varied = span > 0
@@ -60,7 +65,8 @@ def infomec(
             standard[:, varied], label, discrete_features=False, n_neighbors=neighbours, random_state=seed
         )
     nmi /= factor_entropy(labels)
-    explicitness = float(np.mean([_predictable_share(standard, label) for label in labels.T]))
+    pairs = zip(labels.T, answers.T, strict=True)
+    explicitness = float(np.mean([_predictable_share(standard, label, scored, answer) for label, answer in pairs]))
     return InfoMEC(_largest_share(nmi[active]), _largest_share(nmi[active].T), explicitness, nmi, active)
 
 
@@ -76,11 +82,13 @@ def _largest_share(nmi: np.ndarray) -> float:
     return float((share.mean() - 1 / columns) / (1 - 1 / columns))
 
 
-def _predictable_share(codes: np.ndarray, label: np.ndarray) -> float:
+def _predictable_share(codes: np.ndarray, label: np.ndarray, scored: np.ndarray, answer: np.ndarray) -> float:
+    """Of a regression fitted to `label`; on `scored` codes, rows whose answer it was never shown left out."""
+    known = np.isin(answer, label)
     values = np.unique(label)
     with warnings.catch_warnings():
         # The protocol stops after the default 100 iterations: separable classes never converge unpenalised.
         warnings.simplefilter("ignore", ConvergenceWarning)
         model = LogisticRegression(C=np.inf, class_weight="balanced").fit(codes, label)
     # With balanced classes the null model's optimum is uniform, so its log-loss is log(values) exactly.
-    return 1.0 - log_loss(label, model.predict_proba(codes), labels=values) / np.log(len(values))
+    return 1.0 - log_loss(answer[known], model.predict_proba(scored[known]), labels=values) / np.log(len(values))

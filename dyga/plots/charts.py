@@ -160,6 +160,7 @@ def metric_curves(metrics: Mapping[str, Mapping[str, tuple]]) -> Figure:
             if len(values) > 1:
                 axes.fill_between(steps, values.min(0), values.max(0), alpha=0.15, color=styles[name]["color"])
         axes.set(xlabel="Training step", title=words(metric), ylim=(0, None))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return figure
 

@@ -138,3 +138,11 @@ def test_beta_vae_of_constant_codes_and_of_a_single_factor():
     factors = labels()
     assert beta_vae_score(np.zeros((len(factors), 2)), factors, **SIZES).score == pytest.approx(1 / 3, abs=0.06)
     assert beta_vae_score(np.zeros((len(factors), 2)), factors[:, :1], **SIZES).score == 1.0
+
+
+def test_small_codes_are_pruned_unless_scaled():
+    factors = labels()
+    codes = factors * 0.001
+    assert factor_vae_score(codes, factors, **SIZES).score == 0.0
+    assert factor_vae_score(codes, factors, **SIZES, scale_codes=True).score == 1.0
+    assert factor_vae_score(np.zeros_like(codes), factors, **SIZES, scale_codes=True).score == 0.0

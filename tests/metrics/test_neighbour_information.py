@@ -88,3 +88,15 @@ def test_order_sign_and_scale_of_one_common_factor_do_not_matter():
     # The estimator adds a tiny jitter, which differs by unit, so the match is close and not exact.
     np.testing.assert_allclose(changed.nmi, plain.nmi[[2, 0, 1]], atol=0.01)
     assert changed.explicitness == pytest.approx(plain.explicitness, abs=1e-3)
+
+
+def test_explicitness_on_held_out_rows_is_not_flattered_by_overfitting():
+    rng = np.random.default_rng(2)
+    codes, factors = rng.normal(size=(400, 40)), rng.integers(2, size=(400, 2))
+    flattered = infomec(codes, factors, num_train=200).explicitness
+    honest = infomec(codes, factors, num_train=200, num_test=200).explicitness
+    assert flattered > 0.05 > 0 > honest  # the units know nothing, and overfitting is worse than the null model
+    clean, known = world()
+    assert infomec(clean, known, num_train=500, num_test=400).explicitness == pytest.approx(1.0, abs=0.01)
+    with pytest.raises(ValueError, match=r"num_train \+ num_test"):
+        infomec(codes, factors, num_train=300, num_test=200)
