@@ -78,7 +78,7 @@ def fit_ica(config: Config, images: LazyImages) -> Encoder:
 
 def fit_beta_tcvae(config: Config, images: LazyImages) -> Encoder:
     """beta-TCVAE on the same batches; Adam at 3e-3, or the profile's rate if that is lower. Half as many steps as a variant,
-    so that the default run stays within ten minutes.
+    to keep the default run short.
     """
     torch.manual_seed(step_seed(config.seed, 0))
     model = BetaTCVAE(config.units, config.extractor_kernels, config.extractor_channels)

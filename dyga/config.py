@@ -142,7 +142,7 @@ DEPARTURES = {
     "anchor_iterations": "warm starts need few iterations",
     "prediction": "velocity prediction: DCI .16 to .29 at a small budget",
     "loss": "mean squared error goes with velocity prediction",
-    "steps": "what fits into ten minutes for three variants on two cores",
+    "steps": "three variants, baselines and report in about ten minutes on two cores",
     "batch": "more, smaller steps in the same time",
     "lr": "a small network bears, and a short run needs, a higher rate",
     "weight_decay": "AdamW's default",

@@ -81,6 +81,12 @@ def test_every_notebook_ran_without_an_error(study):
         assert (study / "runs" / "rooms3d-smoke" / "notebooks" / f"{name}.html").exists()
 
 
+def test_pictures_and_sliders_show_the_decorrelated_run(study):
+    executed = nbformat.read(study / "runs" / "rooms3d-smoke" / "notebooks" / "06_latent_traversal.ipynb", as_version=4)
+    printed = "".join(output.get("text", "") for cell in executed.cells for output in cell.get("outputs", []))
+    assert "run decorrelated-seed0;" in printed
+
+
 def test_figures_and_tables_say_where_they_come_from(study):
     folder = study / "figures" / "rooms3d-smoke"
     expected = {f"{name}.{kind}" for name in FIGURES for kind in ("png", "svg", "json")}
