@@ -80,7 +80,7 @@ def _add_options(command: argparse.ArgumentParser, name: str) -> None:
         command.add_argument("--seed", default="0", help="a number")
     if name == "baselines":
         command.add_argument("--seed", default="0", help="a number")
-    if name in ("train", "first-stage", "baselines"):
+    if name in ("train", "first-stage", "factor-probe", "baselines"):
         command.add_argument("--folder", help="where to (default: runs/<dataset>-<profile>/...)")
     if name == "reproduce":
         command.add_argument("--variants", default=",".join(DEFAULT_VARIANTS), help=f"{', '.join(VARIANTS)} or all")
@@ -101,7 +101,7 @@ def _check(options: argparse.Namespace) -> None:
         return
     if options.data_dir and not Path(options.data_dir).is_dir():
         raise ValueError(f"--data-dir {options.data_dir}: there is no such folder")
-    if options.command in ("train", "first-stage", "baselines", "reproduce"):
+    if options.command in ("train", "first-stage", "factor-probe", "baselines", "reproduce"):
         make_config(options.profile, options.dataset)
     if options.command in ("train", "baselines"):
         options.config = _config(options)
@@ -173,6 +173,15 @@ def first_stage(options: argparse.Namespace) -> None:
     train_first_stage(config, folder, _data_dir(options))
 
 
+def factor_probe(options: argparse.Namespace) -> None:
+    """Train the network that reads factors off decoded pictures."""
+    from .interventions import PROBE, train_factor_probe
+
+    config = make_config(options.profile, options.dataset)
+    folder = Path(options.folder) if options.folder else _study_folder(config) / PROBE
+    train_factor_probe(config, folder, _data_dir(options))
+
+
 def baselines(options: argparse.Namespace) -> None:
     """Fit and measure PCA, ICA and beta-TCVAE on the same data."""
     from .baselines import run_baselines
@@ -226,6 +235,7 @@ COMMANDS = {
     "reproduce": reproduce,
     "train": train,
     "first-stage": first_stage,
+    "factor-probe": factor_probe,
     "baselines": baselines,
     "evaluate": evaluate,
     "data": data,

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import nbformat
 import pandas as pd
+from IPython.display import Image
 from matplotlib.figure import Figure
 
 from . import report
@@ -97,6 +98,7 @@ class Study:
             which = ["--variant", config.variant, "--seed", str(config.seed), "--folder", str(self.folder(config))]
             commands.append(["train", *where, *which])
         if load_dataset(self.dataset, self.data_dir or None).factors is not None:
+            commands.insert(1, ["factor-probe", *where, "--folder", str(self.runs / "factor_probe")])
             for folder in self.baseline_folders().values():
                 commands.append(
                     ["baselines", *where, "--seed", folder.name.removeprefix("baselines-seed"), "--folder", str(folder)]
@@ -119,14 +121,21 @@ class Study:
     def save_figure(self, figure: Figure, name: str, **provenance) -> Figure:
         """Writes figures/<name>.png, .svg and .json (where it comes from); returns the figure, for the notebook to show."""
         self.figures.mkdir(parents=True, exist_ok=True)
-        origin = self._origin(**provenance)
+        origin = self._origin(label=figure.get_label(), **provenance)
         text = json.dumps(origin)
         for suffix, keys in (("png", {"Description": text}), ("svg", {"Description": text, "Date": None})):
             partial = self.figures / f".{name}.{suffix}.tmp"
-            figure.savefig(partial, format=suffix, dpi=200, metadata=keys)
+            figure.savefig(partial, format=suffix, dpi=300, metadata=keys)
             os.replace(partial, self.figures / f"{name}.{suffix}")
         write_json(self.figures / f"{name}.json", origin)
         return figure
+
+    def saved_figure(self, name: str, notebook: str) -> Image:
+        """A figure that `notebook` has saved, to show it again. FileNotFoundError names the notebook if it has not."""
+        path = self.figures / f"{name}.png"
+        if not path.exists():
+            raise FileNotFoundError(f"no figure {name} yet. Run notebook {notebook} first")
+        return Image(path.read_bytes(), width=860, alt=json.loads(path.with_suffix(".json").read_text())["label"])
 
     def save_table(self, table: pd.DataFrame, name: str, caption: str, **provenance) -> pd.DataFrame:
         """Writes figures/<name>.csv, .tex, .html and .json; returns the table, for the notebook to show."""
@@ -144,7 +153,7 @@ class Study:
 
 
 def _is_finished(folder: Path) -> bool:
-    last = "model.safetensors" if folder.name == "first_stage" else "metrics.json"
+    last = "model.safetensors" if folder.name in ("first_stage", "factor_probe") else "metrics.json"
     return (folder / last).exists()
 
 
@@ -214,13 +223,18 @@ def reproduce(study: Study, numbers: tuple[int, ...] | None = None) -> Path:
     paths = notebook_paths(numbers)
     target = study.runs / "notebooks"
     target.mkdir(parents=True, exist_ok=True)
+
+    def paths_of(digits: str) -> list[Path]:
+        return [path for path in paths if path.name[1] in digits]
+
     start = time.monotonic()
     # Rendered and cached once, not by every worker; and one thread a kernel, since two that share two cores with two threads
     # each wait for each other most of the time.
     load_dataset(study.dataset, study.data_dir or None)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     # 01 needs no training and the later ones only what 02 leaves, so two can run at a time.
-    for stage in ([p for p in paths if p.name < "03"], [p for p in paths if p.name >= "03"]):
+    # The last tells what the others have found.
+    for stage in (paths_of("12"), paths_of("3456"), paths_of("7")):
         with ThreadPoolExecutor(2) as pool:
             list(pool.map(lambda path: _execute(path, target / path.name, study), stage))
     executed = [target / path.name for path in notebook_paths() if (target / path.name).exists()]
@@ -228,6 +242,7 @@ def reproduce(study: Study, numbers: tuple[int, ...] | None = None) -> Path:
     newest = max(path.stat().st_mtime for path in executed)
     if not page.exists() or page.stat().st_mtime < newest:
         seconds = round(time.monotonic() - start, 1)
+        executed.sort(key=lambda path: not path.name.startswith("07"))  # the answer comes first, then how it was found
         report.gather(executed, page, title=f"dyga: {study.name}", provenance=study._origin(seconds=seconds))
     return page
 

@@ -1,6 +1,8 @@
 """Tables, the published numbers, and the report: one HTML file of what the notebooks say and show."""
 
+import base64
 import html
+import io
 import json
 import os
 import re
@@ -12,6 +14,7 @@ import nbformat
 import numpy as np
 import pandas as pd
 from nbconvert import HTMLExporter
+from PIL import Image
 from pygments.formatters import HtmlFormatter
 
 STYLE = """
@@ -191,7 +194,18 @@ def gather(notebooks: Sequence[Path], path: Path, title: str, provenance: Mappin
     header = f"<header><h1>{html.escape(title)}</h1>\n<nav><ol>{''.join(contents)}</ol></nav></header>"
     terms = "".join(f"<dt>{html.escape(str(k))}</dt><dd>{_plain(v)}</dd>" for k, v in provenance.items())
     footer = f"<footer><dl>{terms}</dl></footer>"
-    return _page(Path(path), title, "\n".join([header, *sections, footer]))
+    return _page(Path(path), title, _smaller("\n".join([header, *sections, footer])))
+
+
+def _smaller(page: str) -> str:
+    """The page's larger pictures as WebP, a fifth of the size of PNG at no loss that a reader could see."""
+
+    def smaller(found: re.Match) -> str:
+        buffer = io.BytesIO()
+        Image.open(io.BytesIO(base64.b64decode(found[1]))).save(buffer, "webp", quality=90)
+        return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+    return re.sub(r"data:image/png;base64,([A-Za-z0-9+/=\n]{50000,})", smaller, page)
 
 
 def _plain(value: object) -> str:

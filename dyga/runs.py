@@ -4,17 +4,32 @@ import json
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from safetensors.numpy import load_file
 from torch import Tensor
 
+from . import metrics
 from .checkpoint import load_config, load_model
 from .config import Config
 from .data import load_dataset
 from .diffusion import LatentUnitDiffusion, to_images, to_tensor
 from .models.autoencoder import FIRST_STAGES
+
+
+class Unit(NamedTuple):
+    """A latent unit by its number, and the factor that it follows best with their NMI; None where factors are not known."""
+
+    index: int
+    factor: str | None = None
+    score: float | None = None
+
+    def __str__(self) -> str:
+        """'object hue .71 (unit 12)'."""
+        named = f"{self.factor.replace('_', ' ')} {self.score:.2f} ".replace(" 0.", " .") if self.factor else ""
+        return f"{named}(unit {self.index})" if named else f"unit {self.index}"
 
 
 class Run:
@@ -97,12 +112,49 @@ class Run:
         return project(features, self.projection["mean"], self.projection["axis"])
 
     @cached_property
+    def active_units(self) -> list[Unit]:
+        """The units whose codes spread at least a twentieth as far as the widest's: with factors, first the one assigned to each
+        factor, in the factors' order, then the others by how well they follow any; else by spread."""
+        spread = self.projection["codes"].std(axis=0)
+        active = spread >= 0.05 * spread.max()
+        if self.data.factors is None:
+            return [Unit(int(i)) for i in np.argsort(-spread, kind="stable") if active[i]]
+        nmi, names = np.array(self.metrics["nmi"]), self.data.factor_names
+        order = metrics.unit_order(nmi)
+        factors = [*range(min(len(names), len(order))), *nmi[order[len(names) :]].argmax(axis=1)]
+        pairs = zip(order.tolist(), factors, strict=True)
+        return [Unit(u, names[f], float(nmi[u, f])) for u, f in pairs if active[u]]
+
+    @cached_property
     def curve(self) -> np.ndarray:
         """(201, units, dim): each unit's features from its 1st to its 99th percentile of scalars in the evaluated sample."""
         low, high = self.projection["scalar_range"]
         grid = torch.from_numpy(np.linspace(low, high, 201, dtype=np.float32))
         with torch.no_grad():
             return self.model.feature_extractor.unit_mlps(grid).numpy()
+
+    def places(self, features: np.ndarray) -> np.ndarray:
+        """Features (units, dim) -> where on each unit's `curve` they are, (units,) int64 from 0 to 200."""
+        return np.linalg.norm(self.curve - features, axis=-1).argmin(axis=0)
+
+    def anchors_along(self, unit: int) -> tuple[np.ndarray, np.ndarray]:
+        """A unit's anchors in their order along its range: places on its `curve` (k,) int64, means (k, dim). None in a run
+        without anchoring."""
+        self._check_units([unit])
+        used = self.anchors.alive[unit] if self.config.anchoring else slice(0)
+        means = self.anchors.means[unit][used].numpy()
+        places = np.linalg.norm(self.curve[:, None, unit] - means, axis=-1).argmin(axis=0)
+        order = np.argsort(places, kind="stable")
+        return places[order], means[order]
+
+    def at_anchor(self, features: np.ndarray, unit: int, anchor: int, steps: int = 10, seed: int = 0) -> np.ndarray:
+        """Images decoded from features (n, units, dim) with one unit at its anchor number `anchor` along its range."""
+        _, means = self.anchors_along(unit)
+        if not 0 <= anchor < len(means):
+            raise ValueError(f"anchor {anchor}: unit {unit} has {len(means)}, numbered from 0")
+        features = features.copy()
+        features[:, unit] = means[anchor]
+        return self.decode(features, steps, seed)
 
     def traverse(self, image: np.ndarray, unit: int, count: int = 8, steps: int = 10, seed: int = 0) -> np.ndarray:
         """`count` images along one unit's range, the other units held at those of `image` (64, 64, 3)."""

@@ -36,7 +36,7 @@ FIGURES += [
     "sample_efficiency",
     "traversals",
 ]
-FIGURES += ["metric_curves", "figure2b_anchor_selection", "figure3_interchange", "figure4_attention"]
+FIGURES += ["metric_curves", "figure2b_anchor_selection", "figure1_anchors", "figure3_interchange", "figure4_attention"]
 TABLES = [
     "paired",
     "baselines",
@@ -49,6 +49,7 @@ TABLES = [
     "table1",
     "downstream",
     "summary",
+    "control",
 ]
 
 
@@ -84,7 +85,7 @@ def test_every_notebook_ran_without_an_error(study):
 def test_pictures_and_sliders_show_the_decorrelated_run(study):
     executed = nbformat.read(study / "runs" / "rooms3d-smoke" / "notebooks" / "06_latent_traversal.ipynb", as_version=4)
     printed = "".join(output.get("text", "") for cell in executed.cells for output in cell.get("outputs", []))
-    assert "run decorrelated-seed0;" in printed
+    assert "run decorrelated-seed0:" in printed
 
 
 def test_figures_and_tables_say_where_they_come_from(study):
@@ -101,7 +102,15 @@ def test_figures_and_tables_say_where_they_come_from(study):
 def test_all_is_under_out_and_the_checkout_stays_clean(study):
     assert {path.name for path in study.iterdir()} == {"runs", "figures", "data", "printed.txt"}
     runs = {path.name for path in (study / "runs" / "rooms3d-smoke").iterdir() if path.is_dir()}
-    assert runs == {"first_stage", "notebooks", "baselines-seed0", "encdiff-seed0", "full-seed0", "decorrelated-seed0"}
+    assert runs == {
+        "first_stage",
+        "factor_probe",
+        "notebooks",
+        "baselines-seed0",
+        "encdiff-seed0",
+        "full-seed0",
+        "decorrelated-seed0",
+    }
 
 
 def test_a_second_run_does_nothing_twice(study):

@@ -16,6 +16,8 @@ FLOORS = {
     "baselines": 6,
     "widgets": 5,
     "evaluation": 5,
+    "interventions": 5,
+    "live": 5,
     "training": 4,
     "runs": 4,
     "bench": 4,

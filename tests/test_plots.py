@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib._pylab_helpers import Gcf
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
@@ -28,11 +29,11 @@ def log(steps: int = 300, **extra: float) -> list[dict]:
     return [{"step": s + 1, "loss": (0.1 + np.exp(-s / 30)) * noise[s], **extra} for s in range(steps)]
 
 
-def features(anchors: int, colours: np.ndarray | None = None) -> tuple:
+def features(anchors: int, colours: np.ndarray | None = None) -> plots.Cloud:
     rng = np.random.default_rng(0)
     values = rng.integers(0, 10, 500)
     xy = np.stack([np.cos(values), np.sin(values)], 1) + rng.normal(0, 0.1, (500, 2))
-    return xy, values, rng.normal(size=(anchors, 2)), "object_hue", colours
+    return plots.Cloud(xy, values, rng.normal(size=(anchors, 2)), "object_hue", colours)
 
 
 def make_all() -> dict:
@@ -47,6 +48,7 @@ def make_all() -> dict:
         "training_curves": plots.training_curves({v: log(images_per_second=100.0) for v in VARIANTS}),
         "anchors_over_training": plots.anchors_over_training({v: (np.arange(9), counts) for v in VARIANTS}),
         "anchor_scatter": plots.anchor_scatter({"encdiff": features(0), "full": features(7)}),
+        "anchor_samples": plots.anchor_samples("full", features(7), pictures(3), [0, 3, 6]),
         "anchor_stages": plots.anchor_stages(
             {s: (rng.normal(size=(50, 2)), np.eye(2), np.stack([np.eye(2)] * 2)) for s in "abcd"}
         ),
@@ -70,7 +72,7 @@ def words_of(figure) -> list[str]:
 
 
 def test_every_public_figure_is_tested(figures):
-    assert set(figures) == set(plots.__all__) - {"unit_order"}
+    assert set(figures) == set(plots.__all__) - {"Cloud", "cloud"}
 
 
 def test_figures_fit_a_notebook_and_no_text_is_cut(figures):
@@ -191,7 +193,7 @@ def test_a_variant_keeps_its_colour_beside_any_others():
 def test_anchors_are_black_edged_diamonds_over_points_in_the_factors_colours():
     hues = np.linspace(0, 1, 30).reshape(10, 3)
     xy, values, anchors, name, _ = features(7)
-    figure = plots.anchor_scatter({"encdiff": features(0), "full": (xy, values, anchors, name, hues)})
+    figure = plots.anchor_scatter({"encdiff": features(0), "full": plots.Cloud(xy, values, anchors, name, hues)})
     without, with_anchors = figure.axes[:2]
     assert without.get_title() == "EncDiff: no anchors" and len(without.collections) == 1
     assert with_anchors.get_title() == "Full (DyGA + SD): 7 anchors"
@@ -205,21 +207,30 @@ def test_anchors_are_black_edged_diamonds_over_points_in_the_factors_colours():
     assert "anchor" in words_of(figure) and "Object hue" in words_of(figure)
 
 
-@settings(deadline=None, derandomize=True, max_examples=30)
-@given(st.permutations(range(9)), st.integers(0, 100))
-def test_units_are_ordered_so_that_a_disentangled_model_shows_a_diagonal(places, seed):
-    values = np.random.default_rng(seed).random((9, 5)) * 0.3
-    for factor in range(5):
-        values[places[factor], factor] = 0.9
-    order = plots.unit_order(values)
-    assert sorted(order) == list(range(9))
-    assert list(order[:5]) == places[:5]
-    assert (np.diff(values[order[5:]].max(1)) <= 0).all()
+def test_a_cloud_is_flattened_along_its_widest_directions_with_hues_in_their_colours():
+    rng = np.random.default_rng(0)
+    flat = rng.normal(size=(200, 2)) * [3, 1]
+    space = np.linalg.qr(rng.normal(size=(5, 5)))[0][:2]
+    values = np.arange(200) % 4
+    cloud = plots.cloud(flat @ space, flat[:3] @ space, values, "wall_hue")
+    assert np.allclose(cloud.xy[:3], cloud.anchors)
+    assert cloud.xy[:, 0].std() == pytest.approx(flat[:, 0].std(), rel=0.02)
+    assert cloud.colours.shape == (4, 3) and np.allclose(cloud.colours[2], [0.0475, 0.95, 0.95])
+    bare = plots.cloud(flat @ space, np.zeros((0, 5)))
+    assert bare.anchors.shape == (0, 2) and not bare.values.any() and bare.colours is None
 
 
-def test_unit_order_with_fewer_units_than_factors():
-    values = np.array([[0.1, 0.2, 0.9], [0.8, 0.1, 0.1]])
-    assert list(plots.unit_order(values)) == [1, 0]
+def test_numbered_anchors_stand_beside_their_pictures():
+    images = pictures(3)
+    figure = plots.anchor_samples("full", features(7), images, [0, 3, 6])
+    shown = [axes for axes in figure.findobj(Axes) if axes.images]
+    assert [axes.get_title() for axes in shown] == ["0", "3", "6"]
+    assert all(np.array_equal(axes.images[0].get_array(), image) for axes, image in zip(shown, images, strict=True))
+    assert [t.get_text() for t in figure.findobj(Text) if t.get_text() in ("0", "3", "6") and t.get_zorder() == 5] == [
+        "0",
+        "3",
+        "6",
+    ]
 
 
 def test_a_heat_map_writes_each_value_beside_its_unit():
@@ -264,8 +275,9 @@ def test_sample_efficiency_averages_the_seeds():
         (lambda: plots.training_curves({}), "nothing to draw"),
         (lambda: plots.training_curves({"a": [{"step": 1}]}), "log 'a' needs records with 'step' and 'loss'"),
         (lambda: plots.anchors_over_training({"a": ([1, 2], np.ones((3, 4)))}), r"'a' has counts \(3, 4\)"),
-        (lambda: plots.anchor_scatter({"a": (np.ones((3, 4)), [1, 2, 3], [], "f", None)}), r"xy \(3, 4\)"),
+        (lambda: plots.anchor_scatter({"a": plots.Cloud(np.ones((3, 4)), [1, 2, 3], [])}), r"xy \(3, 4\)"),
         (lambda: plots.anchor_scatter({"a": features(1, np.ones((4, 3)))}), "4 colours but values up to 9"),
+        (lambda: plots.anchor_samples("a", features(2), pictures(1), [2]), r"1 images for anchors \[2\] of 2"),
         (lambda: plots.heat_map({"a": np.ones((3, 4))}, ["x"]), r"need \(units, 1\)"),
         (lambda: plots.sample_efficiency({"a": ([1, 2, 3], [0.1])}), "1 accuracies for 3 sizes"),
         (lambda: plots.ablation({}), "nothing to draw"),

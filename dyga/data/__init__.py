@@ -9,10 +9,10 @@ import numpy as np
 
 from dyga.data.factors import Factors
 from dyga.data.rooms3d import FACTORS, Rooms3D
-from dyga.data.sources import FolderImages
+from dyga.data.sources import FolderImages, read_image
 from dyga.data.store import LazyImages
 
-__all__ = ["DATASETS", "Dataset", "Factors", "FolderImages", "LazyImages", "Rooms3D", "load_dataset"]
+__all__ = ["DATASETS", "Dataset", "Factors", "FolderImages", "LazyImages", "Rooms3D", "load_dataset", "read_image"]
 
 DATASETS = ("rooms3d",)
 

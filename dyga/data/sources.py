@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -27,13 +28,15 @@ class FolderImages(LazyImages):
     def _batch(self, indices: np.ndarray) -> np.ndarray:
         images = np.empty((len(indices), *self.shape[1:]), np.uint8)
         for image, index in zip(images, indices, strict=True):
-            image[:] = self._read(self.paths[index])
+            image[:] = read_image(self.paths[index], f"folder: {self.paths[index]}", self.shape[1])
         return images
 
-    def _read(self, path: Path) -> Image.Image:
-        try:
-            with Image.open(path) as stored:
-                upright = ImageOps.exif_transpose(stored).convert("RGB")
-        except (OSError, Image.DecompressionBombError) as error:
-            raise ValueError(f"folder: {path} cannot be read as an image ({error})") from error
-        return ImageOps.fit(upright, self.shape[1:3], Image.Resampling.LANCZOS)
+
+def read_image(source: Path | BinaryIO, name: str, size: int = 64) -> np.ndarray:
+    """An image file, upright, resized and centre-cropped -> (size, size, 3) uint8. ValueError with `name` if it is none."""
+    try:
+        with Image.open(source) as stored:
+            upright = ImageOps.exif_transpose(stored).convert("RGB")
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{name} cannot be read as an image ({error})") from error
+    return np.asarray(ImageOps.fit(upright, (size, size), Image.Resampling.LANCZOS))

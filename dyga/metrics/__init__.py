@@ -5,7 +5,7 @@ from dyga.metrics.factor_vae import BetaVAEScore, FactorVAEScore, beta_vae_score
 from dyga.metrics.fid import FrechetInceptionDistance, fid, frechet_distance
 from dyga.metrics.importance import DCI, dci
 from dyga.metrics.linear import SAP, ModularityExplicitness, modularity_explicitness, sap
-from dyga.metrics.mutual_information import MutualInformationGap, NormalisedMutualInformation, mig, nmi
+from dyga.metrics.mutual_information import MutualInformationGap, NormalisedMutualInformation, mig, nmi, unit_order
 from dyga.metrics.neighbour_information import InfoMEC, infomec
 from dyga.metrics.purity import AnchorPurity, Purity, anchor_purity, knn_purity
 from dyga.metrics.table import evaluate
@@ -37,4 +37,5 @@ __all__ = [
     "nmi",
     "sap",
     "total_auroc_difference",
+    "unit_order",
 ]

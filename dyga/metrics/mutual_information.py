@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.optimize import linear_sum_assignment
 from scipy.stats import entropy
 
 from dyga.metrics._checks import checked, checked_count, train_rows
@@ -79,3 +80,12 @@ def gap_of_best_two(matrix: np.ndarray, floor: float = 0.0) -> np.ndarray:
     """Per column of (units, columns), the largest minus the second largest (`floor` if there is none)."""
     ranked = np.sort(np.vstack([np.full((1, matrix.shape[1]), floor), matrix]), axis=0)
     return ranked[-1] - ranked[-2]
+
+
+def unit_order(values: np.ndarray) -> np.ndarray:
+    """Order of the rows of (units, factors): first each factor's unit under the best one-to-one assignment,
+    in the factors' order, then the other units, strongest first."""
+    factors, units = linear_sum_assignment(-np.asarray(values).T)
+    best = units[np.argsort(factors)]
+    rest = [unit for unit in np.argsort(-values.max(1), kind="stable") if unit not in best]
+    return np.concatenate([best, np.array(rest, int)])

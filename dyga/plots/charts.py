@@ -2,15 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
-from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
-from matplotlib.patches import Ellipse
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
-from scipy.optimize import linear_sum_assignment
 
+from dyga.metrics import unit_order
 from dyga.plots.style import GREY, INK, WIDTH, panel_grid, styled, variant_styles, words
 
 
@@ -77,75 +74,6 @@ def anchors_over_training(variants: Mapping[str, tuple[np.ndarray, np.ndarray]])
 
 
 @styled
-def anchor_scatter(points: Mapping[str, tuple]) -> Figure:
-    """The paper's Figure 1: one latent unit's features in two dimensions, coloured by a factor, with its
-    anchors. Per title: (xy (n, 2), factor values (n,), anchors (k, 2), factor name, colours or None). Colours
-    are one RGB row per factor value 0..v-1 (for hues, the hues themselves); without, viridis in order."""
-    figure, panels = panel_grid(len(points), 3.7, "Figure 1: one latent unit's features and its anchors")
-    diamonds = None
-    for axes, (title, (xy, values, anchors, factor, colours)) in zip(panels, points.items(), strict=True):
-        xy, values, anchors = np.asarray(xy), np.asarray(values), np.asarray(anchors).reshape(-1, 2)
-        if xy.ndim != 2 or xy.shape[1] != 2 or values.shape != (len(xy),):
-            raise ValueError(f"anchor_scatter: '{title}' has xy {xy.shape} and values {values.shape}, need (n, 2), (n,)")
-        names, index = np.unique(values, return_inverse=True)
-        if colours is not None:
-            names, index = np.arange(len(colours)), values
-            if values.min() < 0 or values.max() >= len(colours):
-                raise ValueError(f"anchor_scatter: '{title}' has {len(colours)} colours but values up to {values.max()}")
-        shades = mpl.colormaps["viridis"](np.linspace(0, 0.97, len(names))) if colours is None else colours
-        scale = ListedColormap(np.asarray(shades))
-        norm = BoundaryNorm(np.arange(len(names) + 1) - 0.5, len(names))
-        order = np.random.default_rng(0).permutation(len(xy))  # so that no value always lies on top
-        dots = axes.scatter(*xy[order].T, c=index[order], cmap=scale, norm=norm, s=5, linewidths=0, rasterized=True)
-        if len(anchors):
-            style = {
-                "marker": "D",
-                "s": 46 if len(anchors) <= 12 else 20,
-                "c": "white",
-                "edgecolors": "black",
-                "linewidths": 1.2,
-                "zorder": 3,
-            }
-            diamonds = axes.scatter(*anchors.T, **style)
-        axes.set_title(f"{words(title)}: {len(anchors) or 'no'} anchors")
-        axes.set(xticks=[], yticks=[])
-        axes.spines[:].set_visible(True)
-        axes.spines[:].set_color("#BBBBBB")
-        ticks = np.arange(0, len(names), -(-len(names) // 10))
-        bar = figure.colorbar(dots, ax=axes, location="bottom", aspect=28, pad=0.03, shrink=0.9, ticks=ticks)
-        bar.ax.set_xticklabels([f"{names[t]:g}" for t in ticks])
-        bar.ax.tick_params(length=0, labelsize=8)
-        bar.minorticks_off()
-        bar.outline.set_visible(False)
-        bar.set_label(words(factor), labelpad=1)
-    if diamonds is not None:
-        figure.legend([diamonds], ["anchor"], loc="outside lower right")
-    return figure
-
-
-@styled
-def anchor_stages(stages: Mapping[str, tuple]) -> Figure:
-    """The paper's Figure 2(b) on real features: per stage of the anchor selection a panel with (xy (n, 2) features, means (k, 2),
-    covariances (k, 2, 2)), each Gaussian as an ellipse of two standard deviations."""
-    figure, panels = panel_grid(len(stages), 3.0, "Figure 2(b): the stages of the anchor selection", most=4)
-    colours = mpl.colormaps["tab20"]
-    for axes, (title, (xy, means, covariances)) in zip(panels, stages.items(), strict=True):
-        if np.shape(xy)[1:] != (2,) or np.shape(covariances) != (len(means), 2, 2):
-            raise ValueError(f"anchor_stages: '{title}' has xy {np.shape(xy)} and covariances {np.shape(covariances)}")
-        axes.scatter(*np.asarray(xy).T, s=2, color=GREY, linewidths=0, rasterized=True)
-        values, vectors = np.linalg.eigh(covariances)
-        smallest = 0.012 * np.ptp(xy, axis=0).max()  # a Gaussian on a curve has no width that could be seen
-        for k, mean in enumerate(means):
-            height, width = np.maximum(4 * np.sqrt(values[k].clip(0)), smallest)
-            angle = np.degrees(np.arctan2(vectors[k, 1, 1], vectors[k, 0, 1]))
-            style = {"facecolor": (*colours(k % 20)[:3], 0.35), "edgecolor": colours(k % 20), "linewidth": 1.2}
-            axes.add_patch(Ellipse(mean, width, height, angle=angle, **style))
-        axes.set_title(f"{words(title)}: {len(means)}")
-        axes.set(xticks=[], yticks=[])
-    return figure
-
-
-@styled
 def metric_curves(metrics: Mapping[str, Mapping[str, tuple]]) -> Figure:
     """Metrics against training step, a panel per metric: {metric: {variant: (steps (s,), values (s,) or (seeds, s))}}. Line: mean
     over seeds; band from worst to best."""
@@ -163,15 +91,6 @@ def metric_curves(metrics: Mapping[str, Mapping[str, tuple]]) -> Figure:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return figure
-
-
-def unit_order(values: np.ndarray) -> np.ndarray:
-    """Order of the rows of (units, factors): first each factor's unit under the best one-to-one assignment,
-    in the factors' order, then the other units, strongest first."""
-    factors, units = linear_sum_assignment(-np.asarray(values).T)
-    best = units[np.argsort(factors)]
-    rest = [unit for unit in np.argsort(-values.max(1), kind="stable") if unit not in best]
-    return np.concatenate([best, np.array(rest, int)])
 
 
 @styled

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import mutual_info_score
 
-from dyga.metrics import mig, nmi
+from dyga.metrics import mig, nmi, unit_order
 
 
 def grid(*sizes: int, repeats: int = 1) -> np.ndarray:
@@ -105,3 +105,19 @@ def test_bounds_and_invariance_to_order_sign_and_scale(seed, order, scale):
     matrix = nmi(codes, factors, num_train=150).matrix
     assert matrix.shape == (4, 2)
     assert 0.0 <= matrix.min() <= matrix.max() <= 1.0
+
+
+@given(st.permutations(range(9)), st.integers(0, 100))
+def test_units_are_ordered_so_that_a_disentangled_model_shows_a_diagonal(places, seed):
+    values = np.random.default_rng(seed).random((9, 5)) * 0.3
+    for factor in range(5):
+        values[places[factor], factor] = 0.9
+    order = unit_order(values)
+    assert sorted(order) == list(range(9))
+    assert list(order[:5]) == places[:5]
+    assert (np.diff(values[order[5:]].max(1)) <= 0).all()
+
+
+def test_unit_order_with_fewer_units_than_factors():
+    values = np.array([[0.1, 0.2, 0.9], [0.8, 0.1, 0.1]])
+    assert list(unit_order(values)) == [1, 0]

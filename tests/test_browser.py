@@ -1,0 +1,181 @@
+"""What a reader does with a mouse and a keyboard: the explorers in a real JupyterLab, and the report's sliders offline.
+
+Screenshots are left in runs/screenshots/, to be looked at.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+
+import nbformat
+import pytest
+from conftest import ROOT
+from playwright.sync_api import Page, expect, sync_playwright
+
+pytestmark = pytest.mark.browser
+SCREENSHOTS = ROOT / "runs" / "screenshots"
+TOKEN = "for-this-test-alone"
+
+
+@pytest.fixture(scope="module")
+def browser():
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+def with_widgets() -> list[str]:
+    return [path.stem for path in sorted((ROOT / "notebooks").glob("*.ipynb")) if "widgets" in path.read_text()]
+
+
+@pytest.fixture(scope="module")
+def lab(study, tmp_path_factory):
+    """JupyterLab on copies of the notebooks, whose parameters point at the smoke study; its address."""
+    folder = tmp_path_factory.mktemp("lab")
+    for name in with_widgets():
+        notebook = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
+        (parameters,) = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
+        parameters.source += f'\nprofile = "smoke"\nroot = "{study}"\ndata_dir = "{study / "data"}"\n'
+        nbformat.write(notebook, folder / f"{name}.ipynb")
+    runtime = tmp_path_factory.mktemp("runtime")
+    options = [f"--notebook-dir={folder}", "--no-browser", "--port=0", f"--IdentityProvider.token={TOKEN}", "--allow-root"]
+    places = {"JUPYTER_RUNTIME_DIR": str(runtime), "JUPYTER_CONFIG_DIR": str(runtime), "JUPYTERLAB_SETTINGS_DIR": str(runtime)}
+    output = (runtime / "output.txt").open("w")
+    server = subprocess.Popen(
+        [sys.executable, "-m", "jupyterlab", *options], stdout=output, stderr=output, env=os.environ | places, cwd=folder
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while not (found := list(runtime.glob("jpserver-*.json"))):
+            assert time.monotonic() < deadline and server.poll() is None, (runtime / "output.txt").read_text()
+            time.sleep(0.2)
+        yield json.loads(found[0].read_text())["url"]
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def run_all(browser, lab: str, name: str) -> Page:
+    page = browser.new_page(viewport={"width": 1400, "height": 1800})
+    page.goto(f"{lab}lab/tree/{name}.ipynb?token={TOKEN}&reset")
+    expect(page.locator(".jp-Notebook .jp-CodeCell").first).to_be_visible(timeout=60_000)
+    expect(page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]")).to_be_visible(timeout=60_000)
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.get_by_text("Run All Cells", exact=True).click()
+    # All cells are done when none waits for the kernel ([*]) and the last has its number.
+    page.wait_for_function(
+        """() => { const marks = [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].map(e => e.innerText);
+        return marks.length && marks.every(m => /\\d/.test(m)); }""",
+        timeout=120_000,
+    )
+    return page
+
+
+def source_of(image) -> str:
+    return image.get_attribute("src")
+
+
+def changes(page: Page, image, before: str) -> None:
+    expect(image).not_to_have_attribute("src", before, timeout=15_000)
+    assert source_of(image)
+    page.wait_for_timeout(300)
+
+
+@pytest.mark.parametrize("name", with_widgets())
+def test_explorers_in_jupyterlab(browser, lab, name):
+    page = run_all(browser, lab, name)
+    failed = page.locator(".jp-RenderedText[data-mime-type='application/vnd.jupyter.stderr']", has_text=re.compile("Error"))
+    assert failed.count() == 0
+    explorers = page.locator(".jp-OutputArea-output .widget-vbox.dyga-explorer")
+    expect(explorers).to_have_count(3)
+    traversal, interchange, anchors = (explorers.nth(i) for i in range(3))
+
+    picture, strip = traversal.locator("img.widget-image").nth(1), traversal.locator("img.widget-image").nth(2)
+    handle = traversal.locator(".noUi-handle").first
+    before, range_before = source_of(picture), source_of(strip)
+    handle.focus()
+    for _ in range(10):
+        page.keyboard.press("PageUp" if int(float(handle.get_attribute("aria-valuenow"))) < 100 else "PageDown")
+    changes(page, picture, before)
+    assert source_of(strip) == range_before  # a unit's whole range does not depend on its slider
+    second = traversal.locator(".noUi-handle").nth(1)
+    second.focus()
+    page.keyboard.press("PageUp" if int(float(second.get_attribute("aria-valuenow"))) < 100 else "PageDown")
+    changes(page, strip, range_before)
+    traversal.screenshot(path=SCREENSHOTS / "traversal.png")
+    traversal.get_by_role("button", name="reset").click()
+    expect(picture).to_have_attribute("src", re.compile("blob:|data:"))
+
+    result = interchange.locator("img.widget-image").nth(2)
+    before = source_of(result)
+    interchange.get_by_role("checkbox").first.check()
+    changes(page, result, before)
+    interchange.screenshot(path=SCREENSHOTS / "interchange.png")
+
+    cloud = anchors.locator("img.widget-image").first
+    before = source_of(cloud)
+    anchors.locator(".noUi-handle").first.focus()
+    page.keyboard.press("ArrowRight")
+    changes(page, cloud, before)
+    anchors.screenshot(path=SCREENSHOTS / "anchors.png")
+
+    live = page.locator(".live-sliders")
+    before = drawn(live)
+    live.locator("input[data-unit]").first.press("End")
+    assert drawn(live) != before
+    page.close()
+
+
+def drawn(figure, name: str = "picture") -> str:
+    """What a canvas shows, as a data address."""
+    return figure.locator(f"canvas[data-name={name}]").evaluate("c => c.toDataURL()")
+
+
+def test_the_report_s_sliders_work_without_a_network(browser, study, tmp_path):
+    file = shutil.copy(study / "runs" / "rooms3d-smoke" / "report.html", tmp_path)
+    context = browser.new_context(viewport={"width": 1000, "height": 900}, offline=True)
+    page = context.new_page()
+    asked, errors = [], []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("pageerror", errors.append)
+    page.goto(f"file://{file}")
+    live = page.locator(".live-sliders")
+    unit, other, picture = live.locator("input[data-unit]").nth(0), live.locator("input[data-unit]").nth(1), "input[data-picture]"
+    rest, place = drawn(live), unit.input_value()
+    unit.press("Home" if int(place) > 5 else "End")
+    moved = drawn(live)
+    assert moved != rest
+    other.press("Home" if int(other.input_value()) > 5 else "End")
+    assert unit.input_value() == place and drawn(live) != moved  # one unit at a time
+    live.screenshot(path=SCREENSHOTS / "report_sliders.png")
+    live.locator(picture).press("ArrowRight")
+    another = drawn(live)
+    live.locator(picture).press("ArrowLeft")
+    assert drawn(live) == rest != another
+
+    exchange = page.locator(".live-exchange")
+    source, result = drawn(exchange, "source"), drawn(exchange, "result")
+    exchange.locator("input[data-unit]").nth(0).check()
+    exchange.locator("input[data-unit]").nth(2).check()
+    both = drawn(exchange, "result")
+    assert both != result and drawn(exchange, "source") == source
+    exchange.locator("input[data-whole]").check()
+    exchange.screenshot(path=SCREENSHOTS / "report_exchange.png")
+    exchange.locator("input[data-picture]").press("ArrowRight")
+    assert drawn(exchange, "source") != source
+    assert not errors and [url for url in asked if not url.startswith(("file:", "data:"))] == []
+    context.close()
+
+
+def test_the_report_fits_a_phone(browser, study):
+    page = browser.new_page(viewport={"width": 390, "height": 844})
+    page.goto((study / "runs" / "rooms3d-smoke" / "report.html").as_uri())
+    assert not page.evaluate("document.documentElement.scrollWidth > window.innerWidth + 1")
+    page.screenshot(path=SCREENSHOTS / "report_phone.png")
+    page.close()
