@@ -61,8 +61,12 @@ def _fail(code: int, message: object) -> NoReturn:
 
 def _add_options(command: argparse.ArgumentParser, name: str) -> None:
     if name == "bench":
-        command.add_argument("what", choices=["anchors"], help="what to measure")
-        command.add_argument("--sizes", default="2000,10000,48000,480000", help="numbers of feature rows")
+        command.add_argument("what", choices=["anchors", "explorers"], help="what to measure")
+        command.add_argument("--sizes", default="2000,10000,48000,480000", help="anchors: numbers of feature rows")
+        default = _study_folder(make_config()) / "decorrelated-seed0"
+        command.add_argument(
+            "--run", default=default, help="explorers: a run folder (default: the default run's decorrelated-seed0)"
+        )
         return
     if name == "evaluate":
         command.add_argument("folder", metavar="RUN", help="a run folder")
@@ -214,9 +218,13 @@ def data(options: argparse.Namespace) -> None:
 
 
 def bench(options: argparse.Namespace) -> None:
-    """Measure the anchors' speed and quality against scikit-learn's, on one thread."""
-    from .bench import bench_anchors
+    """Measure the anchors against scikit-learn's, on one thread, or how fast the explorers answer."""
+    from .bench import bench_anchors, bench_explorers
+    from .runs import load_run
 
+    if options.what == "explorers":
+        print(bench_explorers(load_run(options.run)).to_string(index=False, float_format="{:.1f}".format))
+        return
     print(bench_anchors(options.sizes).set_index("n").T.to_string(float_format="{:.4g}".format))
 
 

@@ -1,4 +1,5 @@
-"""Speed and quality of the anchors, measured as ratios within one run on one thread: `dyga bench anchors`."""
+"""`dyga bench anchors`: speed and quality of the anchors, as ratios within one run on one thread. `dyga bench explorers`: how
+long a reader waits for a picture."""
 
 import time
 from collections.abc import Sequence
@@ -13,6 +14,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from .anchoring import GaussianAnchors
 from .models.feature_extractor import UnitMLPs
+from .runs import Run
+from .widgets import TraversalExplorer, strip
 
 SIZES = (2_000, 10_000, 48_000, 480_000)
 # scikit-learn is fitted to one unit of at most so many rows, and its time multiplied by the units: minutes instead of hours.
@@ -96,3 +99,19 @@ def _seconds(call) -> tuple[float, object]:
     start = time.perf_counter()
     result = call()
     return time.perf_counter() - start, result
+
+
+def bench_explorers(run: Run, moves: int = 60) -> pd.DataFrame:
+    """Milliseconds from a slider's move to the new picture in the kernel, and to the strip of eight, median and 95th
+    percentile, for moves that were not decoded before; and for moves that were."""
+    explorer = TraversalExplorer(run, run.data.images)
+    strips = [_seconds(lambda u=u.index: strip(run.traverse(explorer.chooser.image, u)))[0] for u in run.active_units[:20]]
+    slider, values = explorer.rows[0].slider, np.random.default_rng(0).permutation(np.arange(0, 201, 2))[:moves]
+
+    def move(value: int) -> None:
+        slider.value = int(value)
+
+    first, again = ([_seconds(lambda v=v: move(v))[0] for v in values] for _ in range(2))
+    measured = {"new picture": first, "seen picture": again, "strip of eight": strips}
+    rows = [{"what": k, "median ms": 1e3 * np.median(v), "95% ms": 1e3 * np.quantile(v, 0.95)} for k, v in measured.items()]
+    return pd.DataFrame(rows)

@@ -21,9 +21,8 @@ from .data import load_dataset
 from .provenance import describe, write_atomically, write_json
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
-# Three processes of one thread on two cores: the default's three variants train at once and no core idles
-# while a third waits for its turn.
-WORKERS = 3
+# Processes of one thread each; more than there are cores would only push each other out of the caches.
+WORKERS = 2
 
 
 @dataclass(frozen=True)
@@ -93,23 +92,21 @@ class Study:
     def train(self) -> None:
         """Trains and evaluates what is not finished, over some workers, with a line of progress every few seconds."""
         where = ["--dataset", self.dataset, "--profile", self.profile]
-        commands = [["first-stage", *where, "--folder", str(self.runs / "first_stage")]]
+        first_stage = ["first-stage", *where, "--folder", str(self.runs / "first_stage")]
+        commands = []
         for config in self.configs():
             which = ["--variant", config.variant, "--seed", str(config.seed), "--folder", str(self.folder(config))]
             commands.append(["train", *where, *which])
         if load_dataset(self.dataset, self.data_dir or None).factors is not None:
-            commands.insert(1, ["factor-probe", *where, "--folder", str(self.runs / "factor_probe")])
-            for folder in self.baseline_folders().values():
-                commands.append(
-                    ["baselines", *where, "--seed", folder.name.removeprefix("baselines-seed"), "--folder", str(folder)]
-                )
-        first_stage, variants = self._pending(commands[:1]), self._pending(commands[1:])
+            for seed, folder in self.baseline_folders().items():
+                commands.append(["baselines", *where, "--seed", str(seed), "--folder", str(folder)])
+            commands.append(["factor-probe", *where, "--folder", str(self.runs / "factor_probe")])
+        # The longest first, so that the workers end together. The pooled first stage is needed by nothing but pictures.
         if make_config(self.profile).first_stage == "pooled":
-            # The small decoder is needed last and soon done: it trains beside the variants.
-            _run_workers(first_stage + variants, WORKERS + 1)
+            commands.append(first_stage)
         else:
-            _run_workers(first_stage, 1)
-            _run_workers(variants, WORKERS)
+            _run_workers(self._pending([first_stage]), 1)
+        _run_workers(self._pending(commands), WORKERS)
 
     def _pending(self, commands: list[list[str]]) -> list[list[str]]:
         return [self._command(command) for command in commands if not _is_finished(Path(command[-1]))]

@@ -182,7 +182,7 @@ class _Training:
             loss = self._step(step)
             recent.append([float(loss.total.detach()), float(loss.diffusion), float(loss.decorrelation)])
             done = step + 1
-            if config.anchoring and done % config.refit_every == 0 and done < config.steps:
+            if config.anchoring and (done % config.refit_every == 0 or done == config.steps):
                 before = time.monotonic()
                 self.model.anchors.fit(
                     self.reservoir[: done * config.batch],

@@ -3,7 +3,8 @@ import pytest
 import torch
 from conftest import dyga
 
-from dyga.bench import bench_anchors, clustered_curves
+from dyga import load_run
+from dyga.bench import bench_anchors, bench_explorers, clustered_curves
 
 
 def test_clustered_curves_are_ten_clusters_and_the_same_for_a_seed():
@@ -23,6 +24,16 @@ def test_bench_reports_both_sides_and_restores_the_threads():
     assert np.isfinite(table.to_numpy(float)).all()
     assert 0 < row["distortion"] < 1 and row["least seconds"] < row["seconds"]
     assert row["times as fast"] == pytest.approx(row["scikit-learn: seconds"] / row["seconds"])
+
+
+def test_the_explorers_bench_times_new_and_seen_pictures(study):
+    folder = study / "runs" / "rooms3d-smoke" / "decorrelated-seed0"
+    table = bench_explorers(load_run(folder), moves=5).set_index("what")
+    assert list(table.index) == ["new picture", "seen picture", "strip of eight"]
+    assert (table["median ms"] <= table["95% ms"]).all()
+    assert table.loc["seen picture", "median ms"] < table.loc["new picture", "median ms"]
+    done = dyga("bench", "explorers", "--run", str(folder.parent / "absent"))
+    assert done.returncode == 2 and "not a run folder" in done.stderr
 
 
 def test_wrong_sizes():

@@ -143,7 +143,7 @@ def test_the_report_s_sliders_work_without_a_network(browser, study, tmp_path):
     page = context.new_page()
     asked, errors = [], []
     page.on("request", lambda request: asked.append(request.url))
-    page.on("pageerror", errors.append)
+    page.on("pageerror", lambda error: errors.append(error))
     page.goto(f"file://{file}")
     live = page.locator(".live-sliders")
     unit, other, picture = live.locator("input[data-unit]").nth(0), live.locator("input[data-unit]").nth(1), "input[data-picture]"

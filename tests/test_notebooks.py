@@ -50,6 +50,7 @@ TABLES = [
     "downstream",
     "summary",
     "control",
+    "answers",
 ]
 
 

@@ -20,7 +20,7 @@ FLOORS = {
     "live": 5,
     "training": 4,
     "runs": 4,
-    "bench": 4,
+    "bench": 6,
     "diffusion": 3,
     "models": 2,
     "checkpoint": 2,

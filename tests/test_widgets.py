@@ -1,5 +1,6 @@
 """Callbacks as plain functions; the browser's side is in tests/test_browser.py."""
 
+import datetime
 import io
 
 import numpy as np
@@ -21,7 +22,8 @@ def explorer(run):
 
 
 def uploaded(content: bytes, name: str = "mine.png") -> tuple[dict, ...]:
-    return ({"name": name, "type": "image/png", "size": len(content), "content": memoryview(content)},)
+    when = datetime.datetime.now(tz=datetime.UTC)
+    return ({"name": name, "type": "image/png", "size": len(content), "content": memoryview(content), "last_modified": when},)
 
 
 def picture_file(shape=(90, 120, 3)) -> bytes:
@@ -130,7 +132,7 @@ class TestPictures:
 class TestInterchange:
     def test_nothing_ticked_is_the_source_and_everything_the_target(self, run):
         explorer = InterchangeExplorer(run, run.data.images, first=(5, 300_000))
-        source, target = run.decode(run.encode(run.data.images[np.array([5, 300_000])]))
+        source, target = (run.decode(run.encode(run.data.images[np.array([row])]))[0] for row in (5, 300_000))
         assert np.array_equal(opened(explorer.pictures["result"].value)[::3, ::3], source)
         for tick in explorer.ticks:
             tick.value = True

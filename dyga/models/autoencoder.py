@@ -8,9 +8,11 @@ from torch import Tensor, nn
 class PooledAutoencoder(nn.Module):
     """The quick profile's first stage: average pooling one way, a small learned decoder the other.
 
-    encode: 4x4 average pool -> 3x16x16, pixel-unshuffled -> 12x8x8, then the 12 numbers whitened by their principal axes. Without
-    whitening nearly all of the denoising loss is the colour of large surfaces; with it the contours, which tell shape, size and
-    angle, weigh as much. There is nothing to train before the diffusion; `calibrate` must have seen data once.
+    encode: 4x4 average pool -> 3x16x16, pixel-unshuffled -> 12x8x8, then 12 numbers along their principal axes, half whitened:
+    an axis of variance v is divided by v^1/4, and all by one number for unit variance. As they are, nearly all of the loss is the
+    colour of large surfaces; half whitened, contours, which tell shape, size and angle, weigh more; wholly, they are as strong as
+    colours, but noise in them spoils the pictures. There is nothing to train before the diffusion; `calibrate` must have seen
+    data once.
     """
 
     latent_shape = (12, 8, 8)
@@ -19,7 +21,7 @@ class PooledAutoencoder(nn.Module):
         super().__init__()
         self.register_buffer("mean", torch.zeros(12))
         self.register_buffer("axes", torch.eye(12))
-        self.register_buffer("deviation", torch.ones(12))
+        self.register_buffer("scale", torch.ones(12))
         self.decoder = nn.Sequential(
             nn.Conv2d(3, width, 3, padding=1), nn.ReLU(),
             nn.Conv2d(width, width, 3, padding=1), nn.ReLU(),
@@ -28,21 +30,22 @@ class PooledAutoencoder(nn.Module):
         )  # fmt: skip
 
     def calibrate(self, images: Tensor) -> None:
-        """Sets the mean and the principal axes of a sample of the data. Axes with less than a thousandth of the first one's
-        variance are held to be noise and not enlarged further."""
+        """Sets the mean, the principal axes and their scales from a sample of the data. Axes with less than a thousandth of the
+        first one's variance are held to be noise and not enlarged further."""
         blocks = F.pixel_unshuffle(F.avg_pool2d(images, 4), 2).transpose(0, 1).flatten(1)
         variance, axes = torch.linalg.eigh(blocks.double().cov())
         self.mean, self.axes = blocks.mean(dim=1), axes.T.float()
-        self.deviation = variance.clamp(min=1e-3 * variance[-1]).sqrt().float()
+        scale = variance.clamp(min=1e-3 * variance[-1]) ** 0.25
+        self.scale = (scale * (variance / scale**2).mean().sqrt()).float()
 
     def encode(self, images: Tensor) -> Tensor:
         """(batch, 3, 64, 64) -> (batch, 12, 8, 8), about unit variance."""
         blocks = F.pixel_unshuffle(F.avg_pool2d(images, 4), 2) - self.mean[:, None, None]
-        return F.conv2d(blocks, (self.axes / self.deviation[:, None])[:, :, None, None])
+        return F.conv2d(blocks, (self.axes / self.scale[:, None])[:, :, None, None])
 
     def decode(self, latents: Tensor) -> Tensor:
         """(batch, 12, 8, 8) -> (batch, 3, 64, 64)."""
-        blocks = F.conv2d(latents, (self.axes.T * self.deviation)[:, :, None, None]) + self.mean[:, None, None]
+        blocks = F.conv2d(latents, (self.axes.T * self.scale)[:, :, None, None]) + self.mean[:, None, None]
         pooled = F.pixel_shuffle(blocks, 2)
         return F.interpolate(pooled, scale_factor=4.0, mode="bilinear") + self.decoder(pooled)
 

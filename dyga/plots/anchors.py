@@ -63,7 +63,8 @@ def anchor_samples(title: str, cloud: Cloud, images: Sequence[np.ndarray], numbe
     figure = new_figure(WIDTH, 3.9 + 1.25 * side, "Figure 1: a latent unit, its anchors, and pictures decoded from them")
     above, below = figure.subfigures(2, 1, height_ratios=(3.9, 1.25 * side))
     axes = above.subplots()
-    _draw(above, axes, title, cloud)
+    _draw(above, axes, title, cloud, aspect=70)
+    axes.margins(0.03, 0.12)
     for number in numbers:
         place = np.asarray(cloud.anchors)[number]
         axes.annotate(str(number), place, (7, 7), textcoords="offset points", fontsize=9, fontweight="bold", color=INK, zorder=5,
@@ -75,7 +76,7 @@ def anchor_samples(title: str, cloud: Cloud, images: Sequence[np.ndarray], numbe
     return figure
 
 
-def _draw(figure: Figure, axes: Axes, title: str, cloud: Cloud) -> None:
+def _draw(figure: Figure, axes: Axes, title: str, cloud: Cloud, aspect: int = 28) -> None:
     xy, values, anchors = np.asarray(cloud.xy), np.asarray(cloud.values), np.asarray(cloud.anchors).reshape(-1, 2)
     if xy.ndim != 2 or xy.shape[1] != 2 or values.shape != (len(xy),):
         raise ValueError(f"anchor_scatter: '{title}' has xy {xy.shape} and values {values.shape}, need (n, 2), (n,)")
@@ -98,7 +99,7 @@ def _draw(figure: Figure, axes: Axes, title: str, cloud: Cloud) -> None:
     axes.spines[:].set_color("#BBBBBB")
     if len(names) > 1:
         ticks = np.arange(0, len(names), -(-len(names) // 10))
-        bar = figure.colorbar(dots, ax=axes, location="bottom", aspect=28, pad=0.03, shrink=0.9, ticks=ticks)
+        bar = figure.colorbar(dots, ax=axes, location="bottom", aspect=aspect, pad=0.03, shrink=0.9, ticks=ticks)
         bar.ax.set_xticklabels([f"{names[t]:g}" for t in ticks])
         bar.ax.tick_params(length=0, labelsize=8)
         bar.minorticks_off()
