@@ -44,6 +44,7 @@ class Config:
     anchor_bins: int = 2_048
     anchor_iterations: int = 40
     decorrelation: float = 0.0
+    kurtosis: float = 0.0
     # diffusion
     prediction: str = "epsilon"
     loss: str = "l1"
@@ -119,9 +120,9 @@ SMOKE = QUICK | dict(
     refit_every=15,
     reservoir=512,
     checkpoint_every=10,
-    evaluation_images=1_600,
-    num_train=1_000,
-    num_test=500,
+    evaluation_images=1_000,
+    num_train=600,
+    num_test=300,
     probe_steps=10,
     control_images=8,
 )
@@ -169,7 +170,7 @@ VARIANTS: dict[str, dict] = {
     "skip_dropout": dict(anchoring=0.0),
     "anchoring": dict(skip_dropout=0.0),
     "full": {},
-    "decorrelated": dict(decorrelation=0.05),
+    "decorrelated": dict(decorrelation=0.05, kurtosis=0.01),
 }
 DEFAULT_VARIANTS = ("encdiff", "full", "decorrelated")
 DATASETS = ("rooms3d",)

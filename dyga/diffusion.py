@@ -20,6 +20,7 @@ class Loss(NamedTuple):
     total: Tensor
     diffusion: Tensor
     decorrelation: Tensor
+    kurtosis: Tensor
     features: Tensor
 
 
@@ -78,9 +79,9 @@ class LatentUnitDiffusion(nn.Module):
         target = self.schedule.get_velocity(latents, noise, time) if velocity else noise
         distance = F.mse_loss if self.config.loss == "mse" else F.l1_loss
         diffusion = distance(self.denoiser(noisy, time, units), target)
-        decorrelation = decorrelation_penalty(scalars)
-        total = diffusion + self.config.decorrelation * decorrelation
-        return Loss(total, diffusion.detach(), decorrelation.detach(), features.detach())
+        decorrelation, kurtosis = independence_penalties(scalars)
+        total = diffusion + self.config.decorrelation * decorrelation + self.config.kurtosis * kurtosis
+        return Loss(total, diffusion.detach(), decorrelation.detach(), kurtosis.detach(), features.detach())
 
     @torch.no_grad()
     def sample(self, features: Tensor, steps: int = 10, seed: int = 0, same_noise: bool = True) -> Tensor:
@@ -98,14 +99,19 @@ class LatentUnitDiffusion(nn.Module):
         return latents
 
 
-def decorrelation_penalty(scalars: Tensor) -> Tensor:
-    """Sum of squared off-diagonal correlations of the batch's scalars (batch, units), over the number of units.
+def independence_penalties(scalars: Tensor) -> tuple[Tensor, Tensor]:
+    """Of the batch's scalars (batch, units): the sum of squared off-diagonal correlations over the number of units, and the mean
+    kurtosis.
 
-    The project's own addition, not in the paper: it assumes, as the metrics do, that factors are independent.
+    The project's own addition, not in the paper: it assumes, as the metrics do, that factors are independent. Uncorrelated
+    numbers may still mix factors, as any rotation of them is as uncorrelated. Mixtures are closer to Gaussian (kurtosis 3) than
+    evenly spread factors (1.8), so that the least kurtosis picks the unmixed ones: independent component analysis (Hyvärinen
+    and Oja 2000).
     """
     standard = (scalars - scalars.mean(dim=0)) / (scalars.std(dim=0) + 1e-5)
     correlation = standard.T @ standard / (len(scalars) - 1)
-    return (correlation.square().sum() - correlation.diagonal().square().sum()) / scalars.shape[1]
+    off_diagonal = correlation.square().sum() - correlation.diagonal().square().sum()
+    return off_diagonal / scalars.shape[1], standard.pow(4).mean()
 
 
 def to_tensor(images) -> Tensor:

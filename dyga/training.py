@@ -180,7 +180,7 @@ class _Training:
         for step in range(self.first_step, config.steps):
             exit_if_orphaned()
             loss = self._step(step)
-            recent.append([float(loss.total.detach()), float(loss.diffusion), float(loss.decorrelation)])
+            recent.append([float(loss.total.detach()), float(loss.diffusion), float(loss.decorrelation), float(loss.kurtosis)])
             done = step + 1
             if config.anchoring and (done % config.refit_every == 0 or done == config.steps):
                 before = time.monotonic()
@@ -193,7 +193,9 @@ class _Training:
                 anchor_seconds += time.monotonic() - before
             if done % 10 == 0 or done == config.steps:
                 self.seconds = time.monotonic() - start
-                record = dict(zip(("loss", "diffusion", "decorrelation"), np.mean(recent, axis=0).tolist(), strict=True))
+                record = dict(
+                    zip(("loss", "diffusion", "decorrelation", "kurtosis"), np.mean(recent, axis=0).tolist(), strict=True)
+                )
                 record = {"step": done, **record, "lr": learning_rate(config, step)}
                 record |= {"seconds": round(self.seconds, 2), "anchor_seconds": round(anchor_seconds, 3)}
                 record |= {"anchors": self.model.anchors.counts.tolist(), **self.curve.measure(self.model, done)}

@@ -68,10 +68,10 @@ def run_all(browser, lab: str, name: str) -> Page:
     expect(page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]")).to_be_visible(timeout=60_000)
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_text("Run All Cells", exact=True).click()
-    # All cells are done when none waits for the kernel ([*]) and the last has its number.
+    # All cells are done when none waits for the kernel ([*]) and the last has its number; those out of sight show none.
     page.wait_for_function(
         """() => { const marks = [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].map(e => e.innerText);
-        return marks.length && marks.every(m => /\\d/.test(m)); }""",
+        return marks.length && /\\d/.test(marks.at(-1)) && !marks.some(m => m.includes('*')); }""",
         timeout=120_000,
     )
     return page

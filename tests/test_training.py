@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import math
 import os
 import signal
 import subprocess
@@ -12,7 +13,7 @@ from conftest import ROOT, dyga
 
 from dyga.checkpoint import load_model, load_resume
 from dyga.config import make_config
-from dyga.diffusion import LatentUnitDiffusion, decorrelation_penalty
+from dyga.diffusion import LatentUnitDiffusion, independence_penalties
 from dyga.training import check_settings, learning_rate, step_seed, train
 
 TINY = dataclasses.replace(make_config("smoke", variant="decorrelated"), steps=20, refit_every=8, checkpoint_every=10)
@@ -87,13 +88,26 @@ def test_learning_rate_warms_up_and_decays():
     assert learning_rate(make_config("paper"), 0) == 1e-4
 
 
-def test_decorrelation_penalty_from_its_definition():
+def test_independence_penalties_from_their_definitions():
     torch.manual_seed(0)
     scalars = torch.randn(100, 4)
     scalars[:, 1] = scalars[:, 0] * 2 + 1
     correlation = torch.corrcoef(scalars.T)
     expected = (correlation**2).sum() - 4
-    assert decorrelation_penalty(scalars) == pytest.approx(float(expected) / 4, rel=1e-3)
+    decorrelation, kurtosis = independence_penalties(scalars)
+    assert decorrelation == pytest.approx(float(expected) / 4, rel=1e-3)
+    standard = (scalars - scalars.mean(dim=0)) / scalars.std(dim=0)
+    assert kurtosis == pytest.approx(float((standard**4).mean()), rel=1e-3)
+
+
+def test_unmixed_even_factors_have_less_kurtosis_than_any_rotation_of_them():
+    factors = torch.cartesian_prod(torch.linspace(-1, 1, 30), torch.linspace(-1, 1, 30))
+    at_rest = independence_penalties(factors)[1]
+    assert at_rest == pytest.approx(1.8, abs=0.05)
+    for angle in (0.2, 0.5, math.pi / 4):
+        turn = torch.tensor([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+        decorrelation, kurtosis = independence_penalties(factors @ turn)
+        assert decorrelation < 1e-4 and kurtosis > at_rest + 0.03
 
 
 def test_damaged_files_are_named(tmp_path):

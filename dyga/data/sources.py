@@ -39,4 +39,4 @@ def read_image(source: Path | BinaryIO, name: str, size: int = 64) -> np.ndarray
             upright = ImageOps.exif_transpose(stored).convert("RGB")
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"{name} cannot be read as an image ({error})") from error
-    return np.asarray(ImageOps.fit(upright, (size, size), Image.Resampling.LANCZOS))
+    return np.array(ImageOps.fit(upright, (size, size), Image.Resampling.LANCZOS))
