@@ -32,8 +32,8 @@ def strip(images: np.ndarray, scale: int = 2) -> bytes:
     return png(np.concatenate(list(spaced), axis=1)[:, :-2], scale)
 
 
-def _shown_at(width: int, height: int) -> ipywidgets.Image:
-    return ipywidgets.Image(format="png", width=width, height=height, layout={"max_width": "100%"})
+def _shown_at(width: int) -> ipywidgets.Image:
+    return ipywidgets.Image(format="png", layout={"width": f"{width}px", "height": "auto", "max_width": "100%"})
 
 
 class PictureChooser(ipywidgets.VBox):
@@ -85,7 +85,7 @@ class UnitSlider(ipywidgets.VBox):
 
     def __init__(self, unit: Unit, anchors: Sequence[int]):
         self.unit, self.anchors = unit, list(anchors)
-        self.slider = ipywidgets.IntSlider(0, min=0, max=200, step=2, readout=False, layout={"width": "300px", "margin": "0"})
+        self.slider = ipywidgets.IntSlider(0, min=0, max=200, readout=False, layout={"width": "300px", "margin": "0"})
         name = ipywidgets.Label(str(unit), layout={"width": "190px"})
         # The slider's track leaves 8 pixels at both ends for its handle.
         marks = "".join(f'<i style="position:absolute;left:{8 + 284 * a / 200:.0f}px;{_TICK}"></i>' for a in self.anchors)
@@ -126,7 +126,7 @@ class TraversalExplorer(Explorer):
         self.snap.disabled = not any(row.anchors for row in self.rows)
         self.all = ipywidgets.Checkbox(False, description=f"all {len(self.rows)} units", indent=False, layout={"width": "130px"})
         self.reset = ipywidgets.Button(description="reset", layout={"width": "80px"})
-        self.source, self.picture, self.strip = _shown_at(128, 128), _shown_at(320, 320), _shown_at(132 * count - 4, 128)
+        self.source, self.picture, self.strip = _shown_at(128), _shown_at(320), _shown_at(116 * count)
         self.caption = ipywidgets.Label()
         self.reset.on_click(lambda _: self.start())
         self.snap.observe(lambda _: self._snap(), "value")
@@ -136,7 +136,7 @@ class TraversalExplorer(Explorer):
         self._sliders = ipywidgets.VBox(layout={"max_height": "330px", "overflow": "auto", "padding": "0 0 6px 0"})
         switches = ipywidgets.HBox([self.snap, self.all, self.reset])
         controls = ipywidgets.VBox([self.chooser, self._sliders, switches])
-        pictures = ipywidgets.VBox([ipywidgets.HBox([self.source, self.picture])])
+        pictures = ipywidgets.HBox([self.source, self.picture], layout={"align_items": "flex-start"})
         super().__init__([ipywidgets.HBox([controls, pictures], layout={"flex_flow": "row wrap"}), self.caption, self.strip])
         self._list()
         self.start()
@@ -204,7 +204,7 @@ class InterchangeExplorer(Explorer):
         self.ticks = [ipywidgets.Checkbox(False, description=str(u), indent=False, layout={"width": "240px"}) for u in self.units]
         self.whole = ipywidgets.Checkbox(False, description="with every unit that follows the factor", indent=False)
         self.whole.disabled = self.units[0].factor is None
-        self.pictures = {name: _shown_at(192, 192) for name in ("source", "target", "result")}
+        self.pictures = {name: _shown_at(192) for name in ("source", "target", "result")}
         self._decode = lru_cache(maxsize=1_024)(self._exchange)
         for box in (*self.ticks, self.whole):
             box.observe(lambda _: self.show(), "value")
@@ -245,7 +245,7 @@ class AnchorExplorer(Explorer):
             raise ValueError(f"{run.name} has no anchors: valid are runs of a variant with anchoring")
         self.unit = ipywidgets.Dropdown(options=[(str(unit), i) for i, unit in enumerate(self.units)], description="unit")
         self.anchor = ipywidgets.IntSlider(0, min=0, max=0, description="anchor")
-        self.scatter, self.pictures = _shown_at(430, 430), _shown_at(132 * len(images) - 4, 128)
+        self.scatter, self.pictures = _shown_at(640), _shown_at(116 * len(images))
         self._draw = lru_cache(maxsize=64)(self._draw_cloud)
         self._decode = lru_cache(maxsize=512)(self._decode_anchor)
         self.unit.observe(lambda _: self.start(), "value")

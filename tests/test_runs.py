@@ -101,5 +101,5 @@ def test_metrics_file_has_the_tables_numbers(run):
     for name in ("factor_vae_score", "dci_disentanglement", "dci_completeness", "dci_informativeness", "mig"):
         assert 0 <= values[name] <= 1
     assert np.shape(values["nmi"]) == np.shape(values["importance"]) == (8, 6)
-    assert values["downstream"]["sizes"] == [100, 1_000]
+    assert values["downstream"]["sizes"] == [100, 600]
     assert np.shape(values["downstream"]["accuracy"]) == (2, 6)
