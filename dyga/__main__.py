@@ -61,14 +61,19 @@ def _fail(code: int, message: object) -> NoReturn:
 
 def _add_options(command: argparse.ArgumentParser, name: str) -> None:
     if name == "bench":
-        command.add_argument("what", choices=["anchors", "explorers"], help="what to measure")
+        command.add_argument("what", choices=["anchors", "explorers", "train"], help="what to measure")
         command.add_argument("--sizes", default="2000,10000,48000,480000", help="anchors: numbers of feature rows")
         default = _study_folder(make_config()) / "decorrelated-seed0"
         command.add_argument(
             "--run", default=default, help="explorers: a run folder (default: the default run's decorrelated-seed0)"
         )
+        command.add_argument("--profile", default="paper", help=f"train: {', '.join(PROFILES)} (default: paper)")
+        command.add_argument("--batch", default="32", help="train: images a step")
         return
-    if name == "evaluate":
+    if name == "data":
+        command.add_argument("what", choices=["list", "prepare"], help="list what there is, or download and prepare one")
+        command.add_argument("dataset", nargs="?", default="rooms3d", metavar="NAME", help=", ".join(DATASETS))
+    elif name == "evaluate":
         command.add_argument("folder", metavar="RUN", help="a run folder")
         estimators = ("sklearn", "lightgbm")
         command.add_argument("--suite", choices=estimators, help="print every metric, DCI by this estimator; writes nothing")
@@ -102,6 +107,8 @@ def _check(options: argparse.Namespace) -> None:
         options.dataset = f"folder:{Path(options.dataset.removeprefix('folder:')).resolve()}"
     if options.command == "bench":
         options.sizes = parse_numbers(options.sizes, "sizes", 100, 1_000_000)
+        options.batch = parse_numbers(options.batch, "batch", 2, 65_536)[0]
+        options.config = make_config(options.profile)
         return
     if options.data_dir and not Path(options.data_dir).is_dir():
         raise ValueError(f"--data-dir {options.data_dir}: there is no such folder")
@@ -157,20 +164,21 @@ def train(options: argparse.Namespace) -> None:
 
     from .evaluation import evaluate
     from .runs import load_run
-    from .training import train
+    from .training import make_accelerator, train
 
-    config = options.config
+    config, main_process = options.config, make_accelerator(options.config).is_main_process
     folder = Path(options.folder) if options.folder else _study_folder(config) / f"{config.variant}-seed{config.seed}"
-    with tqdm(total=config.steps, desc=folder.name, mininterval=10, ascii=True, unit="step") as bar:
+    with tqdm(total=config.steps, desc=folder.name, mininterval=10, ascii=True, unit="step", disable=not main_process) as bar:
         for record in train(config, folder, _data_dir(options)):
             bar.update(record["step"] - bar.n)
             bar.set_postfix(loss=f"{record['loss']:.3f}", refresh=False)
-    _print_metrics(evaluate(load_run(folder, _data_dir(options))))
+    if main_process:
+        _print_metrics(evaluate(load_run(folder, _data_dir(options))))
 
 
 def first_stage(options: argparse.Namespace) -> None:
     """Train the first stage that a study's runs share."""
-    from .training import train_first_stage
+    from .first_stage import train_first_stage
 
     config = make_config(options.profile, options.dataset)
     folder = Path(options.folder) if options.folder else _study_folder(config) / "first_stage"
@@ -209,19 +217,30 @@ def evaluate(options: argparse.Namespace) -> None:
 
 
 def data(options: argparse.Namespace) -> None:
-    """Prepare a data set and say what is in it."""
-    from .data import load_dataset
+    """List the data sets, or download, check and prepare one."""
+    from .data import CATALOG, default_data_dir, prepare_dataset
 
-    dataset = load_dataset(options.dataset, _data_dir(options))
+    if options.what == "list":
+        where = _data_dir(options) or default_data_dir()
+        print(f"rooms3d          480,000 images, rendered by this package, always there (in {where})")
+        for name, source in CATALOG.items():
+            state = "prepared" if (where / name / "state.json").exists() else "not prepared"
+            origin = source.files[0].url.split("/")[2] if source.files[0].url else "by hand"
+            print(f"{name:15}  {source.count:,} images, from {origin}, licence: {source.licence}; {state}")
+        return
+    dataset = prepare_dataset(options.dataset, _data_dir(options))
     pairs = zip(dataset.factor_names, dataset.factor_sizes, strict=True)
     print(f"{options.dataset}: {len(dataset.images):,} images; {', '.join(f'{n} {s}' for n, s in pairs) or 'no factors'}")
 
 
 def bench(options: argparse.Namespace) -> None:
-    """Measure the anchors against scikit-learn's, on one thread, or how fast the explorers answer."""
-    from .bench import bench_anchors, bench_explorers
+    """Measure the anchors against scikit-learn's, how fast the explorers answer, or a training step."""
+    from .bench import bench_anchors, bench_explorers, bench_training
     from .runs import load_run
 
+    if options.what == "train":
+        print(bench_training(options.config, options.batch).to_string(index=False, float_format="{:.4g}".format))
+        return
     if options.what == "explorers":
         print(bench_explorers(load_run(options.run)).to_string(index=False, float_format="{:.1f}".format))
         return

@@ -16,8 +16,8 @@ from .data.store import LazyImages
 from .diffusion import to_tensor
 from .evaluation import score
 from .models.beta_tcvae import BetaTCVAE
-from .provenance import describe, locked, write_json
-from .training import exit_if_orphaned, sample_rows, step_seed
+from .provenance import describe, exit_if_orphaned, locked, write_json
+from .seeds import sample_rows, step_seed
 
 Encoder = Callable[[np.ndarray], np.ndarray]
 

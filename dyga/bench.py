@@ -1,6 +1,7 @@
-"""`dyga bench anchors`: speed and quality of the anchors, as ratios within one run on one thread. `dyga bench explorers`: how
-long a reader waits for a picture."""
+"""`dyga bench`: the anchors' speed and quality beside scikit-learn's, how long a reader waits for a picture, and how well a
+training step uses the machine."""
 
+import resource
 import time
 from collections.abc import Sequence
 
@@ -13,6 +14,9 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from .anchoring import GaussianAnchors
+from .config import Config
+from .data import load_dataset
+from .diffusion import LatentUnitDiffusion, to_tensor
 from .models.feature_extractor import UnitMLPs
 from .runs import Run
 from .widgets import TraversalExplorer, strip
@@ -95,9 +99,12 @@ def _distortion(points: np.ndarray, means: np.ndarray, assigned: np.ndarray) -> 
     return float(((points - means[assigned]) ** 2).sum(axis=1).mean() / points.var(axis=0).sum())
 
 
-def _seconds(call) -> tuple[float, object]:
+def _seconds(call, device: torch.device | None = None) -> tuple[float, object]:
+    wait = torch.cuda.synchronize if device is not None and device.type == "cuda" else lambda: None
+    wait()
     start = time.perf_counter()
     result = call()
+    wait()
     return time.perf_counter() - start, result
 
 
@@ -115,3 +122,64 @@ def bench_explorers(run: Run, moves: int = 60) -> pd.DataFrame:
     measured = {"new picture": first, "seen picture": again, "strip of eight": strips}
     rows = [{"what": k, "median ms": 1e3 * np.median(v), "95% ms": 1e3 * np.quantile(v, 0.95)} for k, v in measured.items()]
     return pd.DataFrame(rows)
+
+
+def bench_training(config: Config, batch: int, repeats: int = 5) -> pd.DataFrame:
+    """One row per part of a training step, and one for the whole: milliseconds (median of some), images a second, forward and
+    backward FLOPs an image, and their rate as a share of what a large matrix product reaches here in the same precision.
+
+    Images are rooms3d's and latents random: neither the data set nor a first stage is needed.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    half = device.type == "cuda" and config.precision == "bfloat16"
+    model = LatentUnitDiffusion(config).to(device).train()
+    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-6, fused=True)
+    source, generator = load_dataset("rooms3d").images, torch.Generator(device).manual_seed(0)
+    latents = torch.randn(batch, *model.latent_shape, device=device)
+    time_steps = torch.randint(config.timesteps, (batch,), device=device)
+    units = torch.randn(batch, config.units, config.unit_dim, device=device, requires_grad=True)
+    model.anchors.load_state_dict(GaussianAnchors(config.units, config.unit_dim).fit(units.detach().cpu()).state_dict())
+    rows = np.random.default_rng(0).integers(len(source), size=(repeats + 2, batch))
+    drawn = iter(rows)
+
+    def data() -> Tensor:
+        return to_tensor(source[next(drawn)]).to(device)
+
+    images = to_tensor(source[rows[0]]).to(device)
+    if device.type == "cuda":
+        model.feature_extractor.compile()
+        model.denoiser.compile()
+
+    def whole() -> None:
+        optimiser.zero_grad()
+        model(images, latents, generator).total.backward()
+        optimiser.step()
+
+    parts = {
+        "data": data,
+        "encoder": lambda: model.feature_extractor(images).float().sum().backward(),
+        "U-Net": lambda: model.denoiser(latents, time_steps, units).float().sum().backward(),
+        "anchors": lambda: model.align(units).sum().backward(),
+        "optimiser": optimiser.step,
+        "whole step": whole,
+    }
+    rate = _matmul_rate_of(device, torch.bfloat16 if half else torch.float32)
+    table = []
+    for name, part in parts.items():
+        with torch.autocast(device.type, torch.bfloat16, enabled=half):
+            with FlopCounterMode(display=False) as counter:
+                part()
+            seconds = float(np.median([_seconds(part, device)[0] for _ in range(repeats)]))
+        flops = counter.get_total_flops()
+        row = {"part": name, "ms": 1e3 * seconds, "images/s": batch / seconds, "GFLOP/image": flops / batch / 1e9}
+        table.append(row | {"share of matmul rate": flops / seconds / rate})
+    memory = (
+        torch.cuda.max_memory_allocated() if device.type == "cuda" else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    )
+    return pd.DataFrame(table).assign(**{"peak memory, GB": memory / 1e9})
+
+
+def _matmul_rate_of(device: torch.device, dtype: torch.dtype, size: int = 4_096) -> float:
+    """FLOP/s of a large matrix product on the device, the best of some."""
+    matrix = torch.randn(size, size, device=device, dtype=dtype)
+    return 2 * size**3 / min(_seconds(lambda: matrix @ matrix, device)[0] for _ in range(4))

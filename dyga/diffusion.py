@@ -67,18 +67,20 @@ class LatentUnitDiffusion(nn.Module):
             return features
         return self.anchors.align(features, self.config.anchoring)
 
-    def loss(self, images: Tensor, latents: Tensor, generator: torch.Generator) -> Loss:
+    def forward(self, images: Tensor, latents: Tensor, generator: torch.Generator) -> Loss:
         """Denoising loss of images (batch, 3, 64, 64) in [-1, 1] with latents (batch, *latent_shape); paper, equation 1."""
+        # Under autocast the networks give bfloat16; anchors and losses are float32.
         scalars = self.feature_extractor.scalars(images)
-        features = self.feature_extractor.unit_mlps(scalars)
+        features = self.feature_extractor.unit_mlps(scalars).float()
         units = self.align(features)
-        noise = torch.randn(latents.shape, generator=generator).to(latents)
-        time = torch.randint(self.config.timesteps, (len(latents),), generator=generator).to(latents.device)
+        noise = torch.randn(latents.shape, generator=generator, device=generator.device).to(latents)
+        time = torch.randint(self.config.timesteps, (len(latents),), generator=generator, device=generator.device)
+        time = time.to(latents.device)
         noisy = self.schedule.add_noise(latents, noise, time)
         velocity = self.config.prediction == "v_prediction"
         target = self.schedule.get_velocity(latents, noise, time) if velocity else noise
         distance = F.mse_loss if self.config.loss == "mse" else F.l1_loss
-        diffusion = distance(self.denoiser(noisy, time, units), target)
+        diffusion = distance(self.denoiser(noisy, time, units).float(), target)
         decorrelation, kurtosis = independence_penalties(scalars)
         total = diffusion + self.config.decorrelation * decorrelation + self.config.kurtosis * kurtosis
         return Loss(total, diffusion.detach(), decorrelation.detach(), kurtosis.detach(), features.detach())
@@ -108,6 +110,7 @@ def independence_penalties(scalars: Tensor) -> tuple[Tensor, Tensor]:
     evenly spread factors (1.8), so that the least kurtosis picks the unmixed ones: independent component analysis (Hyvärinen
     and Oja 2000).
     """
+    scalars = scalars.float()
     standard = (scalars - scalars.mean(dim=0)) / (scalars.std(dim=0) + 1e-5)
     correlation = standard.T @ standard / (len(scalars) - 1)
     off_diagonal = correlation.square().sum() - correlation.diagonal().square().sum()
@@ -115,10 +118,11 @@ def independence_penalties(scalars: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def to_tensor(images) -> Tensor:
-    """uint8 images (n, H, W, 3) -> float (n, 3, H, W) in [-1, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
+    """uint8 images (n, H, W, 3), an array or a tensor on any device -> float (n, 3, H, W) in [-1, 1]."""
+    images = images if isinstance(images, Tensor) else torch.from_numpy(np.ascontiguousarray(images))
+    return images.permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
 
 
 def to_images(tensor: Tensor):
     """Float (n, 3, H, W) in [-1, 1] -> uint8 images (n, H, W, 3)."""
-    return tensor.add(1).mul(127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).contiguous().numpy()
+    return tensor.add(1).mul(127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).contiguous().cpu().numpy()

@@ -13,7 +13,7 @@ from .config import Config
 from .diffusion import to_tensor
 from .provenance import locked, write_atomically, write_json
 from .runs import Run, project
-from .training import sample_rows
+from .seeds import sample_rows
 
 
 def evaluate(run: Run) -> dict:
@@ -39,8 +39,8 @@ def _evaluate(run: Run) -> dict:
     # In batches: the unit MLPs' hidden layers of all images at once would be hundreds of megabytes.
     for i in range(0, count, 500):
         with torch.no_grad():
-            batch = extractor.scalars(to_tensor(data.images[rows[i : i + 500]]))
-            scalars[i : i + 500], features[i : i + 500] = batch.numpy(), extractor.unit_mlps(batch).numpy()
+            batch = extractor.scalars(to_tensor(data.images[rows[i : i + 500]]).to(run.device))
+            scalars[i : i + 500], features[i : i + 500] = batch.cpu().numpy(), extractor.unit_mlps(batch).cpu().numpy()
     mean, axis = principal_axes(features)
     codes = project(features, mean, axis)
     limits = np.percentile(scalars, [1, 99], axis=0).astype(np.float32)

@@ -19,9 +19,9 @@ from .config import Config
 from .data import load_dataset
 from .diffusion import to_tensor
 from .models import FactorProbe
-from .provenance import describe, locked, write_json
+from .provenance import describe, exit_if_orphaned, locked, write_json
 from .runs import Run
-from .training import exit_if_orphaned, step_seed
+from .seeds import step_seed
 
 PROBE = "factor_probe"
 

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from . import report
 from .config import VARIANTS, Config, dataset_slug, make_config, parse_numbers, parse_variants
-from .data import load_dataset
+from .data import load_dataset, prepare_dataset
 from .provenance import describe, write_atomically, write_json
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
@@ -222,16 +222,15 @@ def reproduce(study: Study, numbers: tuple[int, ...] | None = None) -> Path:
     target.mkdir(parents=True, exist_ok=True)
 
     def paths_of(digits: str) -> list[Path]:
-        return [path for path in paths if path.name[1] in digits]
+        return sorted((path for path in paths if path.name[1] in digits), key=lambda path: digits.index(path.name[1]))
 
     start = time.monotonic()
-    # Rendered and cached once, not by every worker; and one thread a kernel, since two that share two cores with two threads
-    # each wait for each other most of the time.
-    load_dataset(study.dataset, study.data_dir or None)
+    # Downloaded, prepared or rendered once, not by every worker; and one thread a kernel, since two that share two cores with two
+    # threads each wait for each other most of the time.
+    prepare_dataset(study.dataset, study.data_dir or None)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    # 01 needs no training and the later ones only what 02 leaves, so two can run at a time.
-    # The last tells what the others have found.
-    for stage in (paths_of("12"), paths_of("3456"), paths_of("7")):
+    # Two at a time: 01 needs no training, and 03 to 06 only what 02 leaves, the longest first; 07 tells what they found.
+    for stage in (paths_of("12"), paths_of("6435"), paths_of("7")):
         with ThreadPoolExecutor(2) as pool:
             list(pool.map(lambda path: _execute(path, target / path.name, study), stage))
     executed = [target / path.name for path in notebook_paths() if (target / path.name).exists()]

@@ -48,6 +48,17 @@ def write_json(path: Path, value) -> None:
     write_atomically(path, json.dumps(value, indent=1) + "\n")
 
 
+class Interrupted(RuntimeError):
+    """The process that had started this one is gone."""
+
+
+def exit_if_orphaned() -> None:
+    """Workers end with the process that started them, so that nothing trains on unseen after a kill."""
+    parent = os.environ.get("DYGA_PARENT")
+    if parent and os.getppid() != int(parent):
+        raise Interrupted("the process that started this run has ended")
+
+
 @contextmanager
 def locked(folder: Path, patience: float = 60.0) -> Iterator[None]:
     """Holds `folder` for one process; waits up to `patience` seconds. RuntimeError if another keeps it."""

@@ -40,8 +40,10 @@ class Run:
         self.config: Config = load_config(folder)
         self.name = f"{self.config.variant}-seed{self.config.seed}"
         self.data_dir = data_dir
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.model = LatentUnitDiffusion(self.config).eval().requires_grad_(False)
         load_model(folder / "model.safetensors", self.model)
+        self.model.to(self.device)
 
     @property
     def anchors(self):
@@ -58,7 +60,7 @@ class Run:
         """The first stage that the study's runs share."""
         stage = FIRST_STAGES[self.config.first_stage]().eval().requires_grad_(False)
         load_model(self.folder.parent / "first_stage" / "model.safetensors", stage)
-        return stage
+        return stage.to(self.device)
 
     @cached_property
     def log(self) -> list[dict]:
@@ -88,7 +90,7 @@ class Run:
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (64, 64, 3):
             raise ValueError(f"images is {images.dtype} {images.shape}: valid is uint8 (n, 64, 64, 3)")
         batches = range(0, len(images), 256)
-        parts = [self.model.feature_extractor(to_tensor(images[i : i + 256])) for i in batches]
+        parts = [self.model.feature_extractor(to_tensor(images[i : i + 256]).to(self.device)).cpu() for i in batches]
         return torch.cat(parts).numpy() if parts else np.zeros((0, self.config.units, self.config.unit_dim), np.float32)
 
     def decode(self, features: np.ndarray, steps: int = 10, seed: int = 0) -> np.ndarray:
@@ -99,7 +101,7 @@ class Run:
             raise ValueError(f"features is {features.shape}: valid are finite numbers of shape (n, {expected[0]}, {expected[1]})")
         parts = []
         for i in range(0, len(features), 64):
-            latents = self.model.sample(torch.from_numpy(features[i : i + 64]), steps, seed)
+            latents = self.model.sample(torch.from_numpy(features[i : i + 64]).to(self.device), steps, seed)
             parts.append(to_images(self.first_stage.decode(latents)))
         return np.concatenate(parts) if parts else np.zeros((0, 64, 64, 3), np.uint8)
 
@@ -131,7 +133,16 @@ class Run:
         low, high = self.projection["scalar_range"]
         grid = torch.from_numpy(np.linspace(low, high, 201, dtype=np.float32))
         with torch.no_grad():
-            return self.model.feature_extractor.unit_mlps(grid).numpy()
+            return self.model.feature_extractor.unit_mlps(grid.to(self.device)).cpu().numpy()
+
+    @torch.no_grad()
+    def align(self, features: np.ndarray) -> np.ndarray:
+        """Features (n, units, dim) -> as the denoiser is told them: drawn toward their anchors, if the variant has any."""
+        return self.model.align(torch.from_numpy(features).to(self.device)).cpu().numpy()
+
+    def assign(self, features: np.ndarray) -> np.ndarray:
+        """Features (n, units, dim) -> (n, units) int64: the number of the anchor that each is drawn to."""
+        return self.anchors.assign(torch.from_numpy(features).to(self.device)).cpu().numpy()
 
     def places(self, features: np.ndarray) -> np.ndarray:
         """Features (units, dim) -> where on each unit's `curve` they are, (units,) int64 from 0 to 200."""
@@ -142,7 +153,7 @@ class Run:
         without anchoring."""
         self._check_units([unit])
         used = self.anchors.alive[unit] if self.config.anchoring else slice(0)
-        means = self.anchors.means[unit][used].numpy()
+        means = self.anchors.means[unit][used].cpu().numpy()
         places = np.linalg.norm(self.curve[:, None, unit] - means, axis=-1).argmin(axis=0)
         order = np.argsort(places, kind="stable")
         return places[order], means[order]
@@ -187,11 +198,11 @@ class Run:
 
         hook = self.model.denoiser.register_forward_hook(collect)
         try:
-            self.model.sample(torch.from_numpy(self.encode(images)), steps, seed)
+            self.model.sample(torch.from_numpy(self.encode(images)).to(self.device), steps, seed)
         finally:
             hook.remove()
             self.model.denoiser.keep_attention(False)
-        return torch.stack(maps).mean(dim=0).numpy()
+        return torch.stack(maps).mean(dim=0).cpu().numpy()
 
     def _check_units(self, units: Sequence[int]) -> None:
         wrong = [u for u in units if not 0 <= u < self.config.units]

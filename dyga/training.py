@@ -4,34 +4,28 @@ All randomness of step s comes from (seed, s): a run that was killed goes on fro
 bits, with no generator states to keep.
 """
 
+import copy
 import json
-import os
+import sys
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from accelerate import Accelerator
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from tqdm import tqdm
 
 from . import metrics
 from .checkpoint import load_resume, save_model, save_resume
 from .config import Config
 from .data import load_dataset
 from .diffusion import LatentUnitDiffusion, to_tensor
-from .models.autoencoder import FIRST_STAGES
-from .provenance import describe, locked, write_json
-
-
-class Interrupted(RuntimeError):
-    """The process that had started this one is gone."""
-
-
-def step_seed(seed: int, step: int, stream: int = 0) -> int:
-    """A 63-bit seed for one step of one run; streams (pictures and noise, dropout) are independent of each other."""
-    return int(np.random.SeedSequence((seed, step, stream)).generate_state(1, np.uint64)[0] >> 1)
+from .first_stage import StoredLatents, make_first_stage
+from .provenance import exit_if_orphaned, locked, write_json
+from .seeds import sample_rows, step_seed
 
 
 def learning_rate(config: Config, step: int) -> float:
@@ -41,58 +35,29 @@ def learning_rate(config: Config, step: int) -> float:
     return config.lr * min(warm, left, 1.0)
 
 
-def make_first_stage(config: Config, images) -> nn.Module:
-    """The configured first stage with its latent's scale set from 2,048 images of the data, the same in every run."""
-    torch.manual_seed(0)
-    stage = FIRST_STAGES[config.first_stage]().eval().requires_grad_(False)
-    with torch.no_grad():
-        stage.calibrate(to_tensor(images[sample_rows(len(images), min(2_048, len(images)), 0)]))
-    return stage
-
-
-def sample_rows(total: int, count: int, seed: int) -> np.ndarray:
-    """`count` different row numbers below `total`, sorted, the same for the same seed."""
-    return np.sort(np.random.default_rng(seed).choice(total, count, replace=False))
-
-
-def train_first_stage(config: Config, folder: Path, data_dir: Path | None = None) -> None:
-    """Trains the first stage's decoder (pooled) or all of it (vq) and writes `folder`/model.safetensors."""
-    with locked(folder):
-        if (folder / "model.safetensors").exists():
-            return
-        start = time.monotonic()
-        images = load_dataset(config.dataset, data_dir).images
-        stage = make_first_stage(config, images).train().requires_grad_(True)
-        peak = 4e-3 if config.first_stage == "pooled" else 2e-4
-        optimiser = torch.optim.AdamW(stage.parameters(), lr=peak)
-        for step in tqdm(range(config.first_stage_steps), "first stage", mininterval=10, ascii=True):
-            exit_if_orphaned()
-            optimiser.param_groups[0]["lr"] = peak * (1 - step / config.first_stage_steps)
-            rows = np.random.default_rng(step_seed(0, step)).integers(len(images), size=32)
-            loss = stage.loss(to_tensor(images[rows]))
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-        if config.first_stage == "vq":
-            with torch.no_grad():
-                stage.eval().calibrate(to_tensor(images[sample_rows(len(images), 256, 0)]))
-        save_model(folder / "model.safetensors", stage)
-        seconds = time.monotonic() - start
-        write_json(folder / "provenance.json", describe(final_l1=float(loss.detach()), seconds=round(seconds, 1)))
-
-
 def train(config: Config, folder: Path, data_dir: Path | None = None) -> Iterator[dict]:
     """Trains one variant into `folder`, yielding the log's records (step, loss, lr, images_per_second, anchors).
 
     Leaves config.json, log.jsonl and model.safetensors; while under way resume.pt. Goes on where a killed run was, and yields
-    nothing if the run is complete. ValueError if the folder holds a run of other settings.
+    nothing if the run is complete. ValueError if the folder holds a run of other settings. Under `accelerate launch` every
+    process takes its share of each batch, and the first one writes.
     """
-    with locked(folder):
+    accelerator = make_accelerator(config)
+    with locked(folder) if accelerator.is_main_process else nullcontext():
         check_settings(config, folder)
+        accelerator.wait_for_everyone()
         if (folder / "model.safetensors").exists():
             return
-        write_json(folder / "config.json", json.loads(config.to_json()))
-        yield from _Training(config, folder, data_dir).steps()
+        if accelerator.is_main_process:
+            write_json(folder / "config.json", json.loads(config.to_json()))
+        yield from _Training(config, folder, data_dir, accelerator).steps()
+        accelerator.wait_for_everyone()
+
+
+def make_accelerator(config: Config) -> Accelerator:
+    """Where this process computes: its GPU in the configured precision, or the CPU in float32."""
+    half = config.precision == "bfloat16" and torch.cuda.is_available()
+    return Accelerator(mixed_precision="bf16" if half else "no")
 
 
 def check_settings(config: Config, folder: Path) -> None:
@@ -102,11 +67,36 @@ def check_settings(config: Config, folder: Path) -> None:
         raise ValueError(f"{folder} holds a run of other settings: delete it or choose another --out")
 
 
-def exit_if_orphaned() -> None:
-    """Workers end with the process that started them, so that nothing trains on unseen after a kill."""
-    parent = os.environ.get("DYGA_PARENT")
-    if parent and os.getppid() != int(parent):
-        raise Interrupted("the process that started this run has ended")
+class Batches:
+    """Random images of a data set with their latents, on a device: `batches[rows]` -> images (k, 3, 64, 64) and latents (k, ...).
+
+    Latents of the pooled first stage are made on the spot; those of the VQ autoencoder are read, since the frozen encoder would
+    otherwise cost more than the rest of the step. Images stay on the device if they fill no more than half of its free memory.
+    """
+
+    def __init__(self, config: Config, images, first_stage: Path, device: torch.device):
+        self.images, self.device = images, device
+        if config.first_stage == "pooled":
+            self.stage, self.latents = make_first_stage(config, images).to(device), None
+        else:
+            self.latents = StoredLatents(first_stage, len(images))
+        if device.type == "cuda" and images.dtype.itemsize * np.prod(images.shape) < torch.cuda.mem_get_info(device)[0] // 2:
+            self.images = torch.empty(images.shape, dtype=torch.uint8, device=device)
+            for i in range(0, len(images), 10_000):
+                self.images[i : i + 10_000] = torch.from_numpy(images[i : i + 10_000])
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
+        if isinstance(self.images, Tensor):
+            images = self.images[torch.from_numpy(rows).to(self.device)]
+        else:
+            images = torch.from_numpy(self.images[rows]).to(self.device)
+        images = to_tensor(images)
+        if self.latents is None:
+            return images, self.stage.encode(images)
+        return images, torch.from_numpy(self.latents[rows]).to(self.device).float()
 
 
 class _Curve:
@@ -124,7 +114,9 @@ class _Curve:
         model.eval()
         with torch.no_grad():
             batches = np.array_split(self.rows, 4)
-            codes = np.concatenate([model.feature_extractor.scalars(to_tensor(self.data.images[b])).numpy() for b in batches])
+            device = next(model.parameters()).device
+            images = (to_tensor(self.data.images[b]).to(device) for b in batches)
+            codes = np.concatenate([model.feature_extractor.scalars(batch).cpu().numpy() for batch in images])
         model.train()
         factors, half = self.data.factors[self.rows], len(codes) // 2
         votes = metrics.factor_vae_score(codes, factors, num_train=half, num_test=len(codes) - half, seed=0)
@@ -134,36 +126,48 @@ class _Curve:
 class _Training:
     """State of one run: model, optimiser, reservoir of recent features, log."""
 
-    def __init__(self, config: Config, folder: Path, data_dir: Path | None):
-        self.config, self.folder = config, folder
+    def __init__(self, config: Config, folder: Path, data_dir: Path | None, accelerator: Accelerator):
+        self.config, self.folder, self.accelerator = config, folder, accelerator
+        self.device, self.rank, self.world = accelerator.device, accelerator.process_index, accelerator.num_processes
+        if config.batch % self.world:
+            raise ValueError(f"batch {config.batch} cannot be shared by {self.world} processes: choose a number that divides it")
         data = load_dataset(config.dataset, data_dir)
-        self.images, self.curve = data.images, _Curve(config, data)
-        self.first_stage = make_first_stage(config, self.images)
+        self.curve = _Curve(config, data)
+        self.batches = Batches(config, data.images, folder.parent / "first_stage", self.device)
         torch.manual_seed(step_seed(config.seed, 0))
-        self.model = LatentUnitDiffusion(config)
-        self.optimiser = torch.optim.AdamW(
+        self.model = LatentUnitDiffusion(config).to(self.device)
+        optimiser = torch.optim.AdamW(
             self.model.parameters(), lr=config.lr, betas=(0.9, config.beta2), weight_decay=config.weight_decay, fused=True
         )
+        if self.device.type == "cuda":
+            self.model.feature_extractor.compile()
+            self.model.denoiser.compile()
+        # `wrapped` exchanges gradients between processes; with one process it is the model itself.
+        self.wrapped, self.optimiser = accelerator.prepare(self.model, optimiser)
         self.average = None
         if config.ema:
             self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=False)
-        self.reservoir = torch.zeros(config.reservoir, config.units, config.unit_dim)
-        self.first_step, self.seconds = 0, 0.0
+        self.reservoir = torch.zeros(config.reservoir, config.units, config.unit_dim, device=self.device)
+        self.micro_batch = config.batch // self.world
+        self.first_step, self.seconds, self.anchor_seconds = 0, 0.0, 0.0
         self._resume()
 
     def _resume(self) -> None:
         state = load_resume(self.folder / "resume.pt")
         log = self.folder / "log.jsonl"
         if state is None:
-            log.write_text("")
+            if self.rank == 0:
+                log.write_text("")
             return
         self.model.load_state_dict(state["model"])
         self.optimiser.load_state_dict(state["optimiser"])
         if self.average:
             self.average.load_state_dict(state["average"])
-        self.reservoir, self.first_step, self.seconds = state["reservoir"], state["step"], state["seconds"]
-        lines = [line for line in log.read_text().splitlines(keepends=True) if line.endswith("\n")]
-        log.write_text("".join(line for line in lines if json.loads(line)["step"] <= self.first_step))
+        self.reservoir.copy_(state["reservoir"])
+        self.first_step, self.seconds = state["step"], state["seconds"]
+        if self.rank == 0:
+            lines = [line for line in log.read_text().splitlines(keepends=True) if line.endswith("\n")]
+            log.write_text("".join(line for line in lines if json.loads(line)["step"] <= self.first_step))
 
     def _save(self, step: int) -> None:
         state = {"model": self.model.state_dict(), "optimiser": self.optimiser.state_dict()}
@@ -174,62 +178,92 @@ class _Training:
 
     def steps(self) -> Iterator[dict]:
         """Runs the remaining steps; writes and yields a record every ten."""
-        config, recent, anchor_seconds = self.config, [], 0.0
-        self.model.train()
+        config, recent = self.config, []
+        self.wrapped.train()
         start = time.monotonic() - self.seconds
         for step in range(self.first_step, config.steps):
             exit_if_orphaned()
-            loss = self._step(step)
-            recent.append([float(loss.total.detach()), float(loss.diffusion), float(loss.decorrelation), float(loss.kurtosis)])
+            # Kept where they are until the record: asking a GPU for a number would make it wait at every step.
+            recent.append(self._step(step))
             done = step + 1
             if config.anchoring and (done % config.refit_every == 0 or done == config.steps):
-                before = time.monotonic()
-                self.model.anchors.fit(
-                    self.reservoir[: done * config.batch],
-                    seed=config.seed,
-                    bins=config.anchor_bins,
-                    iterations=config.anchor_iterations,
-                )
-                anchor_seconds += time.monotonic() - before
+                self._refit(done)
             if done % 10 == 0 or done == config.steps:
                 self.seconds = time.monotonic() - start
-                record = dict(
-                    zip(("loss", "diffusion", "decorrelation", "kurtosis"), np.mean(recent, axis=0).tolist(), strict=True)
-                )
-                record = {"step": done, **record, "lr": learning_rate(config, step)}
-                record |= {"seconds": round(self.seconds, 2), "anchor_seconds": round(anchor_seconds, 3)}
-                record |= {"anchors": self.model.anchors.counts.tolist(), **self.curve.measure(self.model, done)}
-                with (self.folder / "log.jsonl").open("a") as log:
-                    log.write(json.dumps(record) + "\n")
+                record = self._record(done, torch.stack(recent).mean(dim=0).tolist())
                 recent = []
-                if done % config.checkpoint_every == 0 and done < config.steps:
-                    self._save(done)
+                if self.rank == 0:
+                    with (self.folder / "log.jsonl").open("a") as log:
+                        log.write(json.dumps(record) + "\n")
+                    if done % config.checkpoint_every == 0 and done < config.steps:
+                        self._save(done)
                 yield record
         if self.average:
             # Averaged parameters; batch statistics and anchors are the model's own, which are averages already.
             for own, averaged in zip(self.model.parameters(), self.average.module.parameters(), strict=True):
                 own.data.copy_(averaged.data)
-        save_model(self.folder / "model.safetensors", self.model)
-        (self.folder / "resume.pt").unlink(missing_ok=True)
+        if self.rank == 0:
+            save_model(self.folder / "model.safetensors", self.model)
+            (self.folder / "resume.pt").unlink(missing_ok=True)
 
-    def _step(self, step: int):
-        config, model = self.config, self.model
-        seed = step_seed(config.seed, step + 1)
-        rows = np.random.default_rng(seed).integers(len(self.images), size=config.batch)
-        images = to_tensor(self.images[rows])
-        # Dropout draws from the global generator: from the noise's own seed its masks would repeat the noise's stream.
-        torch.manual_seed(step_seed(config.seed, step + 1, stream=1))
-        loss = model.loss(images, self.first_stage.encode(images), torch.Generator().manual_seed(seed))
-        if not torch.isfinite(loss.total):
-            raise FloatingPointError(f"{self.folder}: the loss is not finite at step {step + 1}; lower lr")
+    def _record(self, done: int, losses: list[float]) -> dict:
+        record = {"step": done, **dict(zip(("loss", "diffusion", "decorrelation", "kurtosis"), losses, strict=True))}
+        if not np.isfinite(record["loss"]):
+            raise FloatingPointError(f"{self.folder}: the loss is not finite at step {done}; lower lr")
+        record |= {"lr": learning_rate(self.config, done - 1), "seconds": round(self.seconds, 2)}
+        record |= {"anchor_seconds": round(self.anchor_seconds, 3), "anchors": self.model.anchors.counts.tolist()}
+        return record | (self.curve.measure(self.model, done) if self.rank == 0 else {})
+
+    def _refit(self, done: int) -> None:
+        """Fits the anchors to the recent features, on the CPU: the fit is small, and the same for every process."""
+        before, config = time.monotonic(), self.config
+        anchors = self.model.anchors if self.device.type == "cpu" else copy.deepcopy(self.model.anchors).cpu()
+        rows = self.reservoir[: done * config.batch].cpu()
+        anchors.fit(rows, seed=config.seed, bins=config.anchor_bins, iterations=config.anchor_iterations)
+        if anchors is not self.model.anchors:
+            self.model.anchors.load_state_dict(anchors.state_dict())
+        self.anchor_seconds += time.monotonic() - before
+
+    def _step(self, step: int) -> Tensor:
+        """One update of the weights; returns its four losses."""
+        config = self.config
+        rows = np.random.default_rng(step_seed(config.seed, step + 1)).integers(len(self.batches), size=config.batch)
+        rows = rows[self.rank :: self.world]
         self.optimiser.param_groups[0]["lr"] = learning_rate(config, step)
-        self.optimiser.zero_grad()
-        loss.total.backward()
+        while True:
+            try:
+                losses, features = self._gradients(step, rows)
+                break
+            except torch.OutOfMemoryError:
+                if self.micro_batch == 1:
+                    raise RuntimeError(
+                        f"{self.folder}: out of memory even with one image at a time; choose smaller settings"
+                    ) from None
+                self.micro_batch = -(-self.micro_batch // 2)
+                print(f"out of memory: going on with {self.micro_batch} images at a time", file=sys.stderr, flush=True)
         if config.clip:
-            nn.utils.clip_grad_norm_(model.parameters(), config.clip)
+            nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
         self.optimiser.step()
         if self.average:
-            self.average.update_parameters(model)
-        slots = torch.arange(step * config.batch, (step + 1) * config.batch) % config.reservoir
-        self.reservoir[slots] = loss.features
-        return loss
+            self.average.update_parameters(self.model)
+        slots = torch.arange(step * config.batch, (step + 1) * config.batch, device=self.device) % config.reservoir
+        self.reservoir[slots] = self.accelerator.gather(features.float())
+        return losses
+
+    def _gradients(self, step: int, rows: np.ndarray) -> tuple[Tensor, Tensor]:
+        """The gradients of the batch, micro-batch by micro-batch; returns mean losses (4,) and features (rows, units, dim)."""
+        # Dropout draws from the global generator: from the noise's own seed its masks would repeat the noise's stream.
+        torch.manual_seed(step_seed(self.config.seed, step + 1, stream=2 * self.rank + 1))
+        noise = torch.Generator(self.device).manual_seed(step_seed(self.config.seed, step + 1, stream=2 * self.rank))
+        self.optimiser.zero_grad()
+        losses, features = [], []
+        for first in range(0, len(rows), self.micro_batch):
+            part = rows[first : first + self.micro_batch]
+            last = first + len(part) == len(rows)
+            with nullcontext() if last else self.accelerator.no_sync(self.wrapped):
+                loss = self.wrapped(*self.batches[part], noise)
+                share = len(part) / len(rows)
+                self.accelerator.backward(loss.total * share if share < 1 else loss.total)
+            losses.append(share * torch.stack([loss.total.detach(), loss.diffusion, loss.decorrelation, loss.kurtosis]))
+            features.append(loss.features)
+        return torch.stack(losses).sum(dim=0), torch.cat(features)

@@ -9,7 +9,7 @@ import pytest
 from dyga import baselines
 from dyga.config import make_config
 from dyga.data import load_dataset
-from dyga.training import sample_rows
+from dyga.seeds import sample_rows
 
 TINY = dataclasses.replace(make_config("smoke"), steps=8, evaluation_images=1_500)
 

@@ -4,7 +4,8 @@ import torch
 from conftest import dyga
 
 from dyga import load_run
-from dyga.bench import bench_anchors, bench_explorers, clustered_curves
+from dyga.bench import bench_anchors, bench_explorers, bench_training, clustered_curves
+from dyga.config import make_config
 
 
 def test_clustered_curves_are_ten_clusters_and_the_same_for_a_seed():
@@ -34,6 +35,16 @@ def test_the_explorers_bench_times_new_and_seen_pictures(study):
     assert table.loc["seen picture", "median ms"] < table.loc["new picture", "median ms"]
     done = dyga("bench", "explorers", "--run", str(folder.parent / "absent"))
     assert done.returncode == 2 and "not a run folder" in done.stderr
+
+
+def test_the_training_bench_accounts_for_every_part():
+    table = bench_training(make_config("smoke"), batch=4, repeats=2).set_index("part")
+    assert list(table.index) == ["data", "encoder", "U-Net", "anchors", "optimiser", "whole step"]
+    assert np.allclose(table["images/s"], 4_000 / table["ms"])
+    networks = table.loc[["encoder", "U-Net"], "GFLOP/image"].sum()
+    assert networks <= table.loc["whole step", "GFLOP/image"] < 1.3 * networks
+    assert table.loc["data", "GFLOP/image"] == 0 and 0 < table.loc["whole step", "share of matmul rate"] < 1
+    assert "unknown profile 'x'" in dyga("bench", "train", "--profile", "x").stderr
 
 
 def test_wrong_sizes():

@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, dyga
 
+from dyga.config import DATASETS
+
 WRONG = {
     "option": (["--colour", "red"], "unrecognized arguments: --colour red: valid are --check, --data-dir"),
     "profile": (["--profile", "fast"], "unknown profile 'fast': valid are quick, smoke, paper"),
     "no value": (["--profile"], "argument --profile: expected one argument"),
-    "dataset": (["--dataset", "mnist"], "unknown data set 'mnist': valid are rooms3d, folder:PATH"),
+    "dataset": (["--dataset", "mnist"], "unknown data set 'mnist': valid are rooms3d, shapes3d, mpi3d_toy, "),
     "folder": (["--dataset", "folder:/no/such"], "--dataset folder:/no/such: there is no such folder"),
     "variant": (
         ["--variants", "full,best"],
@@ -56,7 +58,8 @@ def test_wrong_input_is_found_before_the_set_up(tmp_path):
         (["train", "--variant", "x"], "unknown variant 'x'"),
         (["train", "--seed", "0,1"], "valid is one number"),
         (["evaluate", "/no/such"], "/no/such: not a run folder"),
-        (["data", "--dataset", "x"], "unknown data set 'x'"),
+        (["data", "prepare", "x"], "unknown data set 'x': valid are rooms3d, shapes3d,"),
+        (["data", "fetch"], "invalid choice: 'fetch'"),
         (["fly"], "invalid choice: 'fly'"),
         ([], "the following arguments are required: COMMAND"),
     ],
@@ -75,4 +78,6 @@ def test_help_names_every_command():
 
 
 def test_data_says_what_is_there():
-    assert "480,000 images; floor_hue 10, wall_hue 10" in dyga("data").stdout
+    assert "480,000 images; floor_hue 10, wall_hue 10" in dyga("data", "prepare").stdout
+    listed = dyga("data", "list").stdout
+    assert all(name in listed for name in DATASETS) and "CC BY 4.0" in listed and "not prepared" in listed

@@ -3,6 +3,7 @@ from dataclasses import asdict
 import pytest
 
 from dyga.config import (
+    DATASETS,
     DEPARTURES,
     PROFILES,
     VARIANTS,
@@ -47,7 +48,7 @@ def test_variants_differ_only_in_what_they_are_named_after():
             dict(variant="x"),
             "unknown variant 'x': valid are encdiff, skip_dropout, anchoring, full, decorrelated",
         ),
-        (dict(dataset="mnist"), "unknown data set 'mnist': valid are rooms3d, folder:PATH"),
+        (dict(dataset="mnist"), f"unknown data set 'mnist': valid are {', '.join(DATASETS)}, folder:PATH"),
     ],
 )
 def test_unknown_names_list_the_valid_ones(arguments, message):

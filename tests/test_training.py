@@ -6,15 +6,19 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
+import numpy as np
 import pytest
 import torch
 from conftest import ROOT, dyga
 
+from dyga import training
 from dyga.checkpoint import load_model, load_resume
 from dyga.config import make_config
 from dyga.diffusion import LatentUnitDiffusion, independence_penalties
-from dyga.training import check_settings, learning_rate, step_seed, train
+from dyga.seeds import step_seed
+from dyga.training import check_settings, learning_rate, train
 
 TINY = dataclasses.replace(make_config("smoke", variant="decorrelated"), steps=20, refit_every=8, checkpoint_every=10)
 
@@ -149,3 +153,55 @@ def test_sigkill_at_some_moment_changes_nothing(study, tmp_path):
     assert done.returncode == 0, done.stderr
     finished = study / "runs" / "rooms3d-smoke" / "decorrelated-seed0" / "metrics.json"
     assert (folder / "metrics.json").read_text() == finished.read_text()
+
+
+def test_two_processes_train_as_one_does_and_one_of_them_writes(study, tmp_path):
+    folder = tmp_path / "decorrelated-seed0"
+    launch = ["accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no"]
+    command = ["-m", *launch, "--dynamo_backend", "no", "-m", "dyga", "train", "--profile", "smoke", "--folder", str(folder)]
+    free = {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "MASTER_PORT": "0"}
+    done = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True, env=os.environ | free)
+    assert done.returncode == 0, done.stderr
+    alone = study / "runs" / "rooms3d-smoke" / "decorrelated-seed0"
+    logs = [[json.loads(line) for line in (f / "log.jsonl").read_text().splitlines()] for f in (folder, alone)]
+    assert [r["step"] for r in logs[0]] == [r["step"] for r in logs[1]]
+    ours, theirs = ([r["diffusion"] for r in log] for log in logs)
+    assert ours != theirs and np.allclose(ours, theirs, rtol=0.15)
+    assert logs[0][-1]["anchors"] != [0] * 8
+    assert done.stdout.count("factor_vae_score") == 1
+    assert {p.name for p in folder.iterdir()} == {p.name for p in alone.iterdir()} - {"output.txt", "control.json"}
+
+
+def test_a_batch_that_the_processes_cannot_share_is_refused(tmp_path):
+    accelerator = types.SimpleNamespace(device=torch.device("cpu"), process_index=0, num_processes=3)
+    with pytest.raises(ValueError, match="batch 16 cannot be shared by 3 processes"):
+        training._Training(TINY, tmp_path, None, accelerator)
+
+
+def test_out_of_memory_means_smaller_micro_batches(tmp_path, capsys):
+    accelerator = training.make_accelerator(TINY)
+    run = training._Training(TINY, tmp_path, None, accelerator)
+    whole, sizes = run._gradients, []
+
+    def small_machine(step, rows):
+        sizes.append(run.micro_batch)
+        if run.micro_batch > 5:
+            raise torch.OutOfMemoryError("no room")
+        return whole(step, rows)
+
+    run._gradients = small_machine
+    losses = run._step(0)
+    assert sizes == [16, 8, 4] and torch.isfinite(losses).all() and losses[0] > 0
+    assert "out of memory: going on with 4 images at a time" in capsys.readouterr().err
+    assert run.reservoir[:16].abs().sum(dim=(1, 2)).gt(0).all() and not run.reservoir[16:].any()
+
+
+def test_no_memory_at_all_is_said(tmp_path):
+    run = training._Training(TINY, tmp_path, None, training.make_accelerator(TINY))
+
+    def no_machine(step, rows):
+        raise torch.OutOfMemoryError("no room")
+
+    run._gradients = no_machine
+    with pytest.raises(RuntimeError, match="out of memory with one image at a time"):
+        run._step(0)

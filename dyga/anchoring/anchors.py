@@ -76,6 +76,7 @@ class GaussianAnchors(nn.Module):
         # Smallest and largest feature of each unit when fitted; only the released arithmetic needs them.
         self.register_buffer("lowest", torch.zeros(units))
         self.register_buffer("highest", torch.zeros(units))
+        self._fitted: bool | None = False
 
     @property
     def counts(self) -> Tensor:
@@ -85,7 +86,13 @@ class GaussianAnchors(nn.Module):
     @property
     def fitted(self) -> bool:
         """Whether there are anchors."""
-        return bool(self.alive.any())
+        if self._fitted is None:  # known from then on: to ask a GPU at every step would make it wait
+            self._fitted = bool(self.alive.any())
+        return self._fitted
+
+    def _load_from_state_dict(self, *arguments) -> None:
+        super()._load_from_state_dict(*arguments)
+        self._fitted = None
 
     @property
     def parameter_counts(self) -> Tensor:
@@ -159,6 +166,7 @@ class GaussianAnchors(nn.Module):
             getattr(self, name).copy_(value)
         self.lowest.copy_(features.amin((0, 2)))
         self.highest.copy_(features.amax((0, 2)))
+        self._fitted = None
         return self
 
     @torch.no_grad()
