@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -21,8 +22,6 @@ from .data import load_dataset, prepare_dataset
 from .provenance import describe, write_atomically, write_json
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
-# Processes of one thread each; more than there are cores would only push each other out of the caches.
-WORKERS = 2
 
 
 @dataclass(frozen=True)
@@ -105,8 +104,8 @@ class Study:
         if make_config(self.profile).first_stage == "pooled":
             commands.append(first_stage)
         else:
-            _run_workers(self._pending([first_stage]), 1)
-        _run_workers(self._pending(commands), WORKERS)
+            _run_workers(self._pending([first_stage]))
+        _run_workers(self._pending(commands))
 
     def _pending(self, commands: list[list[str]]) -> list[list[str]]:
         return [self._command(command) for command in commands if not _is_finished(Path(command[-1]))]
@@ -154,35 +153,49 @@ def _is_finished(folder: Path) -> bool:
     return (folder / last).exists()
 
 
-def _run_workers(commands: list[list[str]], workers: int) -> None:
-    """Runs the commands, at most `workers` at a time, one thread each. RuntimeError with a failed one's last words."""
-    threads = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+def worker_slots() -> list[dict[str, str]]:
+    """What runs at a time: one worker a GPU, which it sees alone, else one a core with one thread; more than there are cores
+    would only push each other out of the caches. Each is what its worker's environment gets."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None and shutil.which("nvidia-smi"):
+        ask = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
+        visible = ",".join(subprocess.run(ask, capture_output=True, text=True).stdout.split())
+    if visible:
+        return [{"CUDA_VISIBLE_DEVICES": number} for number in visible.split(",")]
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return [{name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}] * cores
+
+
+def _run_workers(commands: list[list[str]]) -> None:
+    """Runs the commands over the worker slots. RuntimeError with a failed one's last words."""
     # glibc keeps freed memory instead of returning it to the system and faulting it in again at every step: 6% faster.
     memory = {"MALLOC_MMAP_THRESHOLD_": "1000000000", "MALLOC_TRIM_THRESHOLD_": "2000000000"}
-    environment = os.environ | threads | memory | {"DYGA_PARENT": str(os.getpid())}
-    waiting, running = list(commands), []
+    environment = os.environ | memory | {"DYGA_PARENT": str(os.getpid())}
+    waiting, running, free = list(commands), [], worker_slots()
     last_report = time.monotonic()
     try:
         while waiting or running:
-            while waiting and len(running) < workers:
+            while waiting and free:
+                slot = free.pop(0)
                 folder = Path(waiting[0][-1])
                 folder.mkdir(parents=True, exist_ok=True)
                 output = (folder / "output.txt").open("w")
-                process = subprocess.Popen(waiting.pop(0), stdout=output, stderr=output, env=environment)
-                running.append((folder, process))
+                process = subprocess.Popen(waiting.pop(0), stdout=output, stderr=output, env=environment | slot)
+                running.append((folder, process, slot))
                 _say(f"started {folder.name} ({len(waiting)} waiting)")
             time.sleep(0.5)
-            for folder, process in [r for r in running if r[1].poll() is not None]:
-                running.remove((folder, process))
+            for folder, process, slot in [r for r in running if r[1].poll() is not None]:
+                running.remove((folder, process, slot))
+                free.append(slot)
                 if process.returncode:
                     words = (folder / "output.txt").read_text().strip().splitlines() or ["no output"]
                     raise RuntimeError(f"{folder.name} failed: {words[-1]} (see {folder / 'output.txt'})")
                 _say(f"finished {folder.name}")
             if running and time.monotonic() - last_report > 15:
                 last_report = time.monotonic()
-                _say("  ".join(_progress(folder) for folder, _ in running))
+                _say("  ".join(_progress(folder) for folder, *_ in running))
     finally:
-        for _, process in running:
+        for _, process, _ in running:
             process.terminate()
             process.wait()
 

@@ -39,8 +39,11 @@ def git_commit() -> str:
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Writes a file so that a reader, or a kill at any moment, finds the old one or the new one whole."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(content.encode() if isinstance(content, str) else content)
-    os.replace(temporary, path)
+    try:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)  # gone already unless the disk was full
 
 
 def write_json(path: Path, value) -> None:

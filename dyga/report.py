@@ -4,7 +4,6 @@ import base64
 import html
 import io
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from importlib import resources
@@ -16,6 +15,8 @@ import pandas as pd
 from nbconvert import HTMLExporter
 from PIL import Image
 from pygments.formatters import HtmlFormatter
+
+from .provenance import write_atomically
 
 STYLE = """
 :root { color-scheme: light; --ink: #1f2328; --grey: #656d76; --line: #d9dde2; --accent: #0072b2; }
@@ -71,11 +72,8 @@ _FETCHED = re.compile(
 
 
 def _write(path: Path, text: str) -> Path:
-    """Write a file whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    write_atomically(path, text)
     return path
 
 

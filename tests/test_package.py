@@ -28,7 +28,7 @@ FLOORS = {
     "checkpoint": 2,
     "pipeline": 2,
     "config": 1,
-    "provenance": 1,
+    "provenance": 0,
     "statistics": 1,
     "anchoring": 1,
     "data": 1,
