@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -39,8 +39,8 @@ def train(config: Config, folder: Path, data_dir: Path | None = None) -> Iterato
     """Trains one variant into `folder`, yielding the log's records (step, loss, lr, images_per_second, anchors).
 
     Leaves config.json, log.jsonl and model.safetensors; while under way resume.pt. Goes on where a killed run was, and yields
-    nothing if the run is complete. ValueError if the folder holds a run of other settings. Under `accelerate launch` every
-    process takes its share of each batch, and the first one writes.
+    nothing if the run is complete. ValueError if the folder holds a run of other settings. Under `accelerate launch` or
+    `torchrun` every process takes its share of each batch, and the first one writes.
     """
     accelerator = make_accelerator(config)
     with locked(folder) if accelerator.is_main_process else nullcontext():
@@ -56,8 +56,11 @@ def train(config: Config, folder: Path, data_dir: Path | None = None) -> Iterato
 
 def make_accelerator(config: Config) -> Accelerator:
     """Where this process computes: its GPU in the configured precision, or the CPU in float32."""
-    half = config.precision == "bfloat16" and torch.cuda.is_available()
-    return Accelerator(mixed_precision="bf16" if half else "no")
+    on_gpu = torch.cuda.is_available()
+    # Batch statistics are each process's own, and anchors the same in all: nothing is to be sent before every step.
+    exchange = DistributedDataParallelKwargs(broadcast_buffers=False)
+    precision = "bf16" if on_gpu and config.precision == "bfloat16" else "no"
+    return Accelerator(cpu=not on_gpu, mixed_precision=precision, kwargs_handlers=[exchange])
 
 
 def check_settings(config: Config, folder: Path) -> None:
@@ -147,8 +150,9 @@ class _Training:
         self.average = None
         if config.ema:
             self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=False)
-        self.reservoir = torch.zeros(config.reservoir, config.units, config.unit_dim, device=self.device)
-        self.micro_batch = config.batch // self.world
+        # Every process keeps its own share of the recent features; they are put together when anchors are fitted.
+        self.reservoir = torch.zeros(config.reservoir // self.world, config.units, config.unit_dim, device=self.device)
+        self.batch = self.micro_batch = config.batch // self.world
         self.first_step, self.seconds, self.anchor_seconds = 0, 0.0, 0.0
         self._resume()
 
@@ -163,17 +167,20 @@ class _Training:
         self.optimiser.load_state_dict(state["optimiser"])
         if self.average:
             self.average.load_state_dict(state["average"])
-        self.reservoir.copy_(state["reservoir"])
+        self.reservoir.copy_(state["reservoir"].chunk(self.world)[self.rank])
         self.first_step, self.seconds = state["step"], state["seconds"]
         if self.rank == 0:
             lines = [line for line in log.read_text().splitlines(keepends=True) if line.endswith("\n")]
             log.write_text("".join(line for line in lines if json.loads(line)["step"] <= self.first_step))
 
     def _save(self, step: int) -> None:
+        recent = self.accelerator.gather(self.reservoir)
+        if self.rank:
+            return
         state = {"model": self.model.state_dict(), "optimiser": self.optimiser.state_dict()}
         if self.average:
             state["average"] = self.average.state_dict()
-        state |= {"reservoir": self.reservoir, "step": step, "seconds": self.seconds}
+        state |= {"reservoir": recent, "step": step, "seconds": self.seconds}
         save_resume(self.folder / "resume.pt", state)
 
     def steps(self) -> Iterator[dict]:
@@ -195,8 +202,8 @@ class _Training:
                 if self.rank == 0:
                     with (self.folder / "log.jsonl").open("a") as log:
                         log.write(json.dumps(record) + "\n")
-                    if done % config.checkpoint_every == 0 and done < config.steps:
-                        self._save(done)
+                if done % config.checkpoint_every == 0 and done < config.steps:
+                    self._save(done)
                 yield record
         if self.average:
             # Averaged parameters; batch statistics and anchors are the model's own, which are averages already.
@@ -218,7 +225,7 @@ class _Training:
         """Fits the anchors to the recent features, on the CPU: the fit is small, and the same for every process."""
         before, config = time.monotonic(), self.config
         anchors = self.model.anchors if self.device.type == "cpu" else copy.deepcopy(self.model.anchors).cpu()
-        rows = self.reservoir[: done * config.batch].cpu()
+        rows = self.accelerator.gather(self.reservoir[: done * self.batch]).cpu()
         anchors.fit(rows, seed=config.seed, bins=config.anchor_bins, iterations=config.anchor_iterations)
         if anchors is not self.model.anchors:
             self.model.anchors.load_state_dict(anchors.state_dict())
@@ -237,7 +244,7 @@ class _Training:
             except torch.OutOfMemoryError:
                 if self.micro_batch == 1:
                     raise RuntimeError(
-                        f"{self.folder}: out of memory even with one image at a time; choose smaller settings"
+                        f"{self.folder}: out of memory with one image at a time; choose smaller settings"
                     ) from None
                 self.micro_batch = -(-self.micro_batch // 2)
                 print(f"out of memory: going on with {self.micro_batch} images at a time", file=sys.stderr, flush=True)
@@ -246,8 +253,8 @@ class _Training:
         self.optimiser.step()
         if self.average:
             self.average.update_parameters(self.model)
-        slots = torch.arange(step * config.batch, (step + 1) * config.batch, device=self.device) % config.reservoir
-        self.reservoir[slots] = self.accelerator.gather(features.float())
+        slots = torch.arange(step * self.batch, (step + 1) * self.batch, device=self.device) % len(self.reservoir)
+        self.reservoir[slots] = features.float()
         return losses
 
     def _gradients(self, step: int, rows: np.ndarray) -> tuple[Tensor, Tensor]:

@@ -65,7 +65,8 @@ def run_all(browser, lab: str, name: str) -> Page:
     page = browser.new_page(viewport={"width": 1400, "height": 1800})
     page.goto(f"{lab}lab/tree/{name}.ipynb?token={TOKEN}&reset")
     expect(page.locator(".jp-Notebook .jp-CodeCell").first).to_be_visible(timeout=60_000)
-    expect(page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]")).to_be_visible(timeout=60_000)
+    # Without a kernel "Run All Cells" does nothing, and says nothing.
+    expect(page.get_by_text("Python 3 (ipykernel) | Idle")).to_be_visible(timeout=60_000)
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_text("Run All Cells", exact=True).click()
     # All cells are done when none waits for the kernel ([*]) and the last has its number; those out of sight show none.

@@ -157,10 +157,9 @@ def test_sigkill_at_some_moment_changes_nothing(study, tmp_path):
 
 def test_two_processes_train_as_one_does_and_one_of_them_writes(study, tmp_path):
     folder = tmp_path / "decorrelated-seed0"
-    launch = ["accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no"]
-    command = ["-m", *launch, "--dynamo_backend", "no", "-m", "dyga", "train", "--profile", "smoke", "--folder", str(folder)]
-    free = {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "MASTER_PORT": "0"}
-    done = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True, env=os.environ | free)
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "dyga", "train"]
+    command = [sys.executable, *launch, "--profile", "smoke", "--folder", str(folder)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stderr
     alone = study / "runs" / "rooms3d-smoke" / "decorrelated-seed0"
     logs = [[json.loads(line) for line in (f / "log.jsonl").read_text().splitlines()] for f in (folder, alone)]
