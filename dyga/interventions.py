@@ -20,15 +20,15 @@ from .data import load_dataset
 from .diffusion import to_tensor
 from .models import FactorProbe
 from .provenance import describe, exit_if_orphaned, locked, write_json
-from .runs import Run
+from .runs import Run, Unit
 from .seeds import step_seed
 
 PROBE = "factor_probe"
 
 
 def train_factor_probe(config: Config, folder: Path, data_dir: Path | None = None) -> None:
-    """Trains the study's factor probe and writes `folder`/model.safetensors, with its accuracy on pictures it did not see
-    (drawn afresh) in provenance.json. ValueError if the data set has no factors."""
+    """Trains the study's factor probe and writes `folder`/model.safetensors, with its accuracy on pictures that are drawn
+    afresh in provenance.json. ValueError if the data set has no factors."""
     with locked(folder):
         if (folder / "model.safetensors").exists():
             return
@@ -125,7 +125,6 @@ def _measure(run: Run, places: int = 6, steps: int = 5) -> list[dict]:
     features, truth = run.encode(data.images[rows]), data.factors[rows]
     # A unit that follows a factor best may follow another nearly as well: the one-to-one assignment decides.
     best = metrics.unit_order(np.array(run.metrics["nmi"]))[: len(data.factor_names)]
-    follows = np.array(run.metrics["nmi"]).argmax(axis=1)
 
     def decoded(changed: np.ndarray) -> np.ndarray:
         return read(probe, run.decode(changed, steps))
@@ -144,8 +143,7 @@ def _measure(run: Run, places: int = 6, steps: int = 5) -> list[dict]:
         record = {"factor": name, "shown": shown}
         shares = {"follows": changed, "kept": kept, "alone": alone, "count": count}
         records.append(record | {"moved": "traversal", "units": [unit]} | shares)
-        group = sorted({unit, *np.flatnonzero(follows == factor).tolist()})
-        for moved, units in (("exchange, one unit", [unit]), ("exchange, all units", group)):
+        for moved, units in (("exchange, one unit", [unit]), ("exchange, all units", run.following(Unit(unit, name)))):
             swapped = features[:count].copy()
             swapped[:, units] = features[count:, units]
             followed, kept, alone, pairs = interchange_control(decoded(swapped), source, target, factor)

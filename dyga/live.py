@@ -81,7 +81,7 @@ def interchange(run: Run, sources: np.ndarray, targets: np.ndarray, units: Seque
             f"live interchange: {len(units)} units, {len(sources)} sources, {len(targets)} targets: at most 7 units, pairs"
         )
     before, after = run.encode(sources), run.encode(targets)
-    groups = [[u.index for u in run.active_units if u == unit or (u.factor and u.factor == unit.factor)] for unit in units]
+    groups = [run.following(unit) for unit in units]
     swapped = np.repeat(before[:, None, None], 2, axis=1).repeat(2 ** len(units), axis=2)
     for combination in range(2 ** len(units)):
         chosen = [i for i in range(len(units)) if combination >> i & 1]

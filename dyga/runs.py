@@ -127,6 +127,11 @@ class Run:
         pairs = zip(order.tolist(), factors, strict=True)
         return [Unit(u, names[f], float(nmi[u, f])) for u, f in pairs if active[u]]
 
+    def following(self, unit: Unit) -> list[int]:
+        """The numbers of all active units that follow the factor of `unit`, its own among them; that alone without factors."""
+        same = (other.index for other in self.active_units if other.factor and other.factor == unit.factor)
+        return sorted({unit.index, *same})
+
     @cached_property
     def curve(self) -> np.ndarray:
         """(201, units, dim): each unit's features from its 1st to its 99th percentile of scalars in the evaluated sample."""

@@ -217,9 +217,8 @@ class InterchangeExplorer(Explorer):
     def chosen(self) -> tuple[int, ...]:
         """The units to take from the target."""
         ticked = [unit for unit, tick in zip(self.units, self.ticks, strict=True) if tick.value]
-        factors = {unit.factor for unit in ticked} if self.whole.value else set()
-        group = {unit.index for unit in self._run.active_units if unit.factor in factors}
-        return tuple(sorted({unit.index for unit in ticked} | group))
+        groups = (self._run.following(unit) if self.whole.value else [unit.index] for unit in ticked)
+        return tuple(sorted({index for group in groups for index in group}))
 
     def show(self) -> None:
         """Source, target, and the source with the ticked units of the target."""

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
@@ -73,6 +74,14 @@ def anchors_over_training(variants: Mapping[str, tuple[np.ndarray, np.ndarray]])
     return figure
 
 
+def _over_seeds(axes: Axes, name: str, places: Sequence[float], values: np.ndarray, style: Mapping) -> None:
+    """A line through the mean of values (s,) or (seeds, s), and a band from worst to best of several seeds."""
+    values = np.atleast_2d(values)
+    axes.plot(places, values.mean(0), label=words(name), markersize=5, **style)
+    if len(values) > 1:
+        axes.fill_between(places, values.min(0), values.max(0), alpha=0.15, color=style["color"])
+
+
 @styled
 def metric_curves(metrics: Mapping[str, Mapping[str, tuple]]) -> Figure:
     """Metrics against training step, a panel per metric: {metric: {variant: (steps (s,), values (s,) or (seeds, s))}}. Line: mean
@@ -81,12 +90,9 @@ def metric_curves(metrics: Mapping[str, Mapping[str, tuple]]) -> Figure:
     for axes, (metric, curves) in zip(panels, metrics.items(), strict=True):
         styles = variant_styles(list(curves))
         for name, (steps, values) in curves.items():
-            values = np.atleast_2d(values)
-            if values.shape[1] != len(steps):
-                raise ValueError(f"metric_curves: '{name}' has {values.shape[1]} values of {metric} for {len(steps)} steps")
-            axes.plot(steps, values.mean(0), label=words(name), markersize=4, **styles[name])
-            if len(values) > 1:
-                axes.fill_between(steps, values.min(0), values.max(0), alpha=0.15, color=styles[name]["color"])
+            if np.shape(values)[-1] != len(steps):
+                raise ValueError(f"metric_curves: '{name}' has {np.shape(values)[-1]} values of {metric} for {len(steps)} steps")
+            _over_seeds(axes, name, steps, values, styles[name])
         axes.set(xlabel="Training step", title=words(metric), ylim=(0, None))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
@@ -174,12 +180,9 @@ def sample_efficiency(curves: Mapping[str, tuple], chance: float | None = None) 
     figure, (axes,) = panel_grid(min(1, len(curves)), 3.3, "Sample efficiency: accuracy by labels", width=0.9 * WIDTH)
     styles = variant_styles(list(curves))
     for name, (sizes, accuracies) in curves.items():
-        accuracies = np.atleast_2d(accuracies)
-        if accuracies.shape[1] != len(sizes):
-            raise ValueError(f"sample_efficiency: '{name}' has {accuracies.shape[1]} accuracies for {len(sizes)} sizes")
-        axes.plot(sizes, accuracies.mean(0), label=words(name), markersize=5, **styles[name])
-        if len(accuracies) > 1:
-            axes.fill_between(sizes, accuracies.min(0), accuracies.max(0), alpha=0.15, color=styles[name]["color"])
+        if np.shape(accuracies)[-1] != len(sizes):
+            raise ValueError(f"sample_efficiency: '{name}' has {np.shape(accuracies)[-1]} accuracies for {len(sizes)} sizes")
+        _over_seeds(axes, name, sizes, accuracies, styles[name])
     if chance is not None:
         axes.axhline(chance, color=GREY, linewidth=1, linestyle="--", label="guessing")
     axes.set(xscale="log", xlabel="Labelled images", ylabel="Accuracy")
