@@ -15,6 +15,7 @@ from .config import Config
 from .data import load_dataset
 from .diffusion import to_tensor
 from .models.autoencoder import FIRST_STAGES
+from .models.critic import Critic, lpips
 from .provenance import describe, exit_if_orphaned, locked, write_atomically, write_json
 from .seeds import sample_rows, step_seed
 
@@ -32,7 +33,7 @@ def make_first_stage(config: Config, images) -> nn.Module:
 
 def train_first_stage(config: Config, folder: Path, data_dir: Path | None = None) -> None:
     """Trains the first stage's decoder (pooled) or all of it (vq), and writes `folder`/model.safetensors and, for vq, the latents
-    of all images. Goes on where a killed call was."""
+    of all images. Goes on where a killed call was. The paper's vq is a VQ-GAN: so is this one where LPIPS' weights are there."""
     with locked(folder):
         if (folder / "model.safetensors").exists():
             return
@@ -41,22 +42,29 @@ def train_first_stage(config: Config, folder: Path, data_dir: Path | None = None
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         stage = make_first_stage(config, images).train().requires_grad_(True).to(device)
         peak = 4e-3 if config.first_stage == "pooled" else 2e-4
-        optimiser = torch.optim.AdamW(stage.parameters(), lr=peak)
+        parts: dict = {"stage": stage, "optimiser": torch.optim.AdamW(stage.parameters(), lr=peak)}
+        perceptual = lpips() if config.first_stage == "vq" else None
+        if perceptual:
+            parts["critic"] = critic = Critic(perceptual).to(device)
+            parts["critic_optimiser"] = torch.optim.AdamW(critic.parameters(), lr=peak, betas=(0.5, 0.9))
         state = load_resume(folder / "resume.pt") or {"step": 0}
+        if state["step"] and state.keys() != {*parts, "step"}:
+            raise ValueError(f"{folder}: begun with{'out' if perceptual else ''} the LPIPS weights: delete it to start again")
         if state["step"]:
-            stage.load_state_dict(state["stage"])
-            optimiser.load_state_dict(state["optimiser"])
+            for name, part in parts.items():
+                part.load_state_dict(state[name])
         for step in tqdm(range(state["step"], steps), "first stage", mininterval=10, ascii=True):
             exit_if_orphaned()
-            optimiser.param_groups[0]["lr"] = peak * (1 - step / steps)
+            parts["optimiser"].param_groups[0]["lr"] = peak * (1 - step / steps)
             rows = np.random.default_rng(step_seed(0, step)).integers(len(images), size=32)
-            loss = stage.loss(to_tensor(images[rows]).to(device))
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
+            batch = to_tensor(images[rows]).to(device)
+            if perceptual:
+                # The adversary joins when there is something to tell from a real picture.
+                _adversarial_step(parts, batch, joined=step >= steps // 2)
+            else:
+                _descend(parts["optimiser"], stage.loss(batch))
             if (step + 1) % 1_000 == 0 or step + 1 == steps > 1_000:
-                state = {"stage": stage.state_dict(), "optimiser": optimiser.state_dict(), "step": step + 1}
-                save_resume(folder / "resume.pt", state)
+                save_resume(folder / "resume.pt", {name: part.state_dict() for name, part in parts.items()} | {"step": step + 1})
         sample = to_tensor(images[sample_rows(len(images), min(256, len(images)), 0)]).to(device)
         with torch.no_grad():
             stage.eval()
@@ -67,8 +75,24 @@ def train_first_stage(config: Config, folder: Path, data_dir: Path | None = None
         if config.first_stage == "vq":
             store_latents(stage, images, folder)
         save_model(folder / "model.safetensors", stage)
-        write_json(folder / "provenance.json", describe(l1=error, seconds=seconds))
+        write_json(folder / "provenance.json", describe(l1=error, seconds=seconds, critic=perceptual is not None))
         (folder / "resume.pt").unlink(missing_ok=True)
+
+
+def _descend(optimiser: torch.optim.Optimizer, loss: torch.Tensor) -> None:
+    optimiser.zero_grad()
+    loss.backward()
+    optimiser.step()
+
+
+def _adversarial_step(parts: dict, images: torch.Tensor, joined: bool) -> None:
+    """One step of the autoencoder against its critic and, once that has joined, one of the critic."""
+    stage, critic = parts["stage"], parts["critic"]
+    decoded, commitment = stage.reconstruct(images)
+    terms = critic.terms(images, decoded, stage.model.decoder.conv_out.weight, joined)
+    _descend(parts["optimiser"], F.l1_loss(decoded, images) + commitment + terms)
+    if joined:
+        _descend(parts["critic_optimiser"], critic.loss(images, decoded))
 
 
 def store_latents(stage: nn.Module, images, folder: Path) -> None:

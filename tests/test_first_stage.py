@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from dyga import first_stage
-from dyga.checkpoint import load_model
+from dyga.checkpoint import load_model, save_resume
 from dyga.config import make_config
 from dyga.data import load_dataset
 from dyga.diffusion import to_tensor
@@ -42,6 +42,30 @@ def test_the_papers_autoencoder_is_trained_and_all_latents_are_kept(pictures, tm
     latents = StoredLatents(folder, len(images))[rows]
     assert latents.dtype == np.float16 and np.allclose(latents, expected, atol=2e-2)
     assert json.loads((folder / "provenance.json").read_text())["l1"] > 0
+
+
+class SquaredError(torch.nn.Module):
+    """In the place of LPIPS, whose weights are half a gigabyte."""
+
+    def forward(self, a, b):
+        return (a - b).div(127.5).square().mean((1, 2, 3), keepdim=True)
+
+
+def test_with_a_perceptual_distance_the_autoencoder_meets_an_adversary(pictures, tmp_path, monkeypatch):
+    monkeypatch.setattr(first_stage, "lpips", SquaredError)
+    seen, step = [], first_stage._adversarial_step
+    monkeypatch.setattr(first_stage, "_adversarial_step", lambda *a, joined: seen.append(joined) or step(*a, joined=joined))
+    train_first_stage(replace(make_config("paper", pictures), first_stage_steps=4), tmp_path / "first_stage")
+    assert seen == [False, False, True, True]
+    assert json.loads((tmp_path / "first_stage" / "provenance.json").read_text())["critic"] is True
+
+
+def test_going_on_without_the_weights_that_it_began_with_is_refused(pictures, tmp_path, monkeypatch):
+    folder = tmp_path / "first_stage"
+    folder.mkdir()
+    save_resume(folder / "resume.pt", {"stage": {}, "optimiser": {}, "critic": {}, "critic_optimiser": {}, "step": 1_000})
+    with pytest.raises(ValueError, match="begun with the LPIPS weights"):
+        train_first_stage(replace(make_config("paper", pictures), first_stage_steps=2_000), folder)
 
 
 def test_a_call_that_was_cut_short_goes_on(pictures, tmp_path, monkeypatch):

@@ -86,10 +86,14 @@ class VQAutoencoder(nn.Module):
         """(batch, 3, 16, 16) -> (batch, 3, 64, 64); quantises first."""
         return self.model.decode(latents * self.std).sample
 
-    def loss(self, images: Tensor) -> Tensor:
-        """Mean absolute error plus the codebook and commitment loss (VQ-VAE, van den Oord et al. 2017)."""
+    def reconstruct(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Decoded images, and the codebook and commitment loss (VQ-VAE, van den Oord et al. 2017)."""
         quantised, commitment, _ = self.model.quantize(self.model.quant_conv(self.model.encoder(images)))
-        decoded = self.model.decode(quantised, force_not_quantize=True).sample
+        return self.model.decode(quantised, force_not_quantize=True).sample, commitment
+
+    def loss(self, images: Tensor) -> Tensor:
+        """Mean absolute error plus the codebook and commitment loss; `critic` adds what makes it a VQ-GAN."""
+        decoded, commitment = self.reconstruct(images)
         return F.l1_loss(decoded, images) + commitment
 
 
