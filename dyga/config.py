@@ -38,6 +38,9 @@ class Config:
     skip_dropout: float = 0.2
     skip_dropout_levels: tuple[int, ...] | None = (0, 1)
     anchoring: float = 0.1
+    anchoring_from: float = 0.0
+    anchoring_until: float = 0.0
+    alignment: str = "mean"
     max_anchors: int = 32
     refit_every: int = 1_000
     reservoir: int = 48_000
@@ -168,13 +171,23 @@ DEPARTURES = {
     "dci_estimator": "LightGBM: the same measure in a thirtieth of the time",
 }
 
+DECORRELATED = dict(decorrelation=0.05, kurtosis=0.01)
+# The first five are `all`: the paper's four and the project's own. The others take one thing away or change one, for `ablation`.
 VARIANTS: dict[str, dict] = {
     "encdiff": dict(skip_dropout=0.0, anchoring=0.0),
     "skip_dropout": dict(anchoring=0.0),
     "anchoring": dict(skip_dropout=0.0),
     "full": {},
-    "decorrelated": dict(decorrelation=0.05, kurtosis=0.01),
+    "decorrelated": DECORRELATED,
+    "decorrelated_without_anchoring": DECORRELATED | dict(anchoring=0.0),
+    "decorrelated_without_skip_dropout": DECORRELATED | dict(skip_dropout=0.0),
+    "decorrelated_without_kurtosis": DECORRELATED | dict(kurtosis=0.0),
+    "decorrelated_subspace": DECORRELATED | dict(alignment="subspace"),
+    # Ten exact values a unit at the end: the strength grows from 0 to 1 between 30% and 80% of the steps.
+    "decorrelated_quantised": DECORRELATED
+    | dict(alignment="quantised", anchoring=1.0, anchoring_from=0.3, anchoring_until=0.8, max_anchors=10),
 }
+ALL_VARIANTS = tuple(VARIANTS)[:5]
 DEFAULT_VARIANTS = ("encdiff", "full", "decorrelated")
 DATASETS = ("rooms3d", "shapes3d", "mpi3d_toy", "mpi3d_realistic", "mpi3d_real", "cars3d", "dsprites", "celeba")
 
@@ -204,11 +217,12 @@ def from_json(text: str) -> Config:
 
 
 def parse_variants(text: str) -> tuple[str, ...]:
-    """'encdiff,full' or 'all' -> variant names, in the order given. ValueError lists the valid ones."""
-    names = tuple(VARIANTS) if text == "all" else tuple(dict.fromkeys(text.split(",")))
+    """'encdiff,full' -> variant names, in the order given; 'all' -> the five, 'ablation' -> every one. ValueError lists the valid."""
+    sets = {"all": ALL_VARIANTS, "ablation": tuple(VARIANTS)}
+    names = sets.get(text) or tuple(dict.fromkeys(text.split(",")))
     for name in names:
         if name not in VARIANTS:
-            raise ValueError(f"unknown variant '{name}': valid are {', '.join(VARIANTS)}, all")
+            raise ValueError(f"unknown variant '{name}': valid are {', '.join([*VARIANTS, *sets])}")
     return names
 
 

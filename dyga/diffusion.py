@@ -51,6 +51,8 @@ class LatentUnitDiffusion(nn.Module):
             config.transformer,
             config.dropout,
         )
+        # The share of the training that is done, set by the loop; a loaded model has all of it behind it.
+        self.progress = 1.0
         SkipDropout(config.skip_dropout, config.skip_dropout_levels).attach(self.denoiser)
         self.schedule = DDIMScheduler(
             config.timesteps,
@@ -63,9 +65,14 @@ class LatentUnitDiffusion(nn.Module):
 
     def align(self, features: Tensor) -> Tensor:
         """Dynamic Gaussian Anchoring: features (batch, units, dim) pulled toward their anchors, once there are any."""
-        if not self.config.anchoring or not self.anchors.fitted:
+        config = self.config
+        if not config.anchoring or not self.anchors.fitted:
             return features
-        return self.anchors.align(features, self.config.anchoring)
+        strength = config.anchoring
+        if config.anchoring_until:
+            grown = (self.progress - config.anchoring_from) / (config.anchoring_until - config.anchoring_from)
+            strength *= min(max(grown, 0.0), 1.0)
+        return self.anchors.align(features, strength, mode=config.alignment)
 
     def forward(self, images: Tensor, latents: Tensor, generator: torch.Generator) -> Loss:
         """Denoising loss of images (batch, 3, 64, 64) in [-1, 1] with latents (batch, *latent_shape); paper, equation 1."""

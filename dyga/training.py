@@ -205,6 +205,7 @@ class _Training:
                 if done % config.checkpoint_every == 0 and done < config.steps:
                     self._save(done)
                 yield record
+        self.model.progress = 1.0
         if self.average:
             # Averaged parameters; batch statistics and anchors are the model's own, which are averages already.
             for own, averaged in zip(self.model.parameters(), self.average.module.parameters(), strict=True):
@@ -237,6 +238,7 @@ class _Training:
         rows = np.random.default_rng(step_seed(config.seed, step + 1)).integers(len(self.batches), size=config.batch)
         rows = rows[self.rank :: self.world]
         self.optimiser.param_groups[0]["lr"] = learning_rate(config, step)
+        self.model.progress = step / config.steps
         while True:
             try:
                 losses, features = self._gradients(step, rows)

@@ -17,10 +17,13 @@ CHUNK = 4096
 class AlignmentMode(StrEnum):
     """What a feature is drawn to: `mean`, the mean of its most responsible Gaussian (the paper's text);
     `subspace`, the nearest point of that Gaussian's own subspace, which removes what is off the attribute's
-    axis and keeps its gradation; `released`, the released code's arithmetic, for comparison only.
+    axis and keeps its gradation; `quantised`, the mean again, but by all of `strength` however far it is, and with the feature's
+    own gradient (straight-through), so that at strength 1 a unit has no values but its anchors (as latent quantisation, Hsu et
+    al. 2023); `released`, the released code's arithmetic, for comparison only.
     """
 
     MEAN = "mean"
+    QUANTISED = "quantised"
     RELEASED = "released"
     SUBSPACE = "subspace"
 
@@ -234,6 +237,8 @@ class GaussianAnchors(nn.Module):
         # A unit without anchors stays where it is; no look at the values, which would stall a GPU.
         target = torch.where(self.alive.any(1)[:, None], target, features)
         shift = target - features
+        if mode == AlignmentMode.QUANTISED:
+            return features + (strength * shift).detach(), torch.full_like(features[..., 0], strength)
         norm = torch.linalg.vector_norm(features, dim=-1, keepdim=True)
         distance = torch.linalg.vector_norm(shift, dim=-1, keepdim=True)
         # At c = 0 the relative distance has no bound, and the weight is 0.

@@ -330,7 +330,7 @@ BAD_ARGUMENTS = [
     (lambda a, x: a.fit(x, iterations=0), "iterations must be at least 1, got 0"),
     (lambda a, x: a.fit(x, bins=1), "bins must be at least 2, got 1"),
     (lambda a, x: a.align(x, 1.5), "strength must be from 0 to 1, got 1.5"),
-    (lambda a, x: a.align(x, mode="median"), "mode must be one of mean, released, subspace, got 'median'"),
+    (lambda a, x: a.align(x, mode="median"), "mode must be one of mean, quantised, released, subspace, got 'median'"),
     (lambda a, x: GaussianAnchors(0, 6), "units must be at least 1, got 0"),
     (lambda a, x: GaussianAnchors(3, 6, max_anchors=0), "max_anchors must be at least 1, got 0"),
 ]
