@@ -18,7 +18,7 @@ from .config import (
 )
 
 ROOT = Path(__file__).parent.parent
-LAST_NOTEBOOK = 7
+LAST_NOTEBOOK = 8
 
 
 class Parser(argparse.ArgumentParser):
@@ -92,7 +92,8 @@ def _add_options(command: argparse.ArgumentParser, name: str) -> None:
     if name in ("train", "first-stage", "factor-probe", "baselines"):
         command.add_argument("--folder", help="where to (default: runs/<dataset>-<profile>/...)")
     if name == "reproduce":
-        command.add_argument("--variants", default=",".join(DEFAULT_VARIANTS), help=f"{', '.join(VARIANTS)} or all")
+        sets = "all (the first five) or ablation (every one)"
+        command.add_argument("--variants", default=",".join(DEFAULT_VARIANTS), help=f"{', '.join(VARIANTS)}, {sets}")
         command.add_argument("--seeds", default="0", help="as 0,1 or 0-4")
         command.add_argument("--notebooks", help="as 03,04 (default: all)")
         command.add_argument("--out", help="a folder for runs/, figures/ and data/ instead of this checkout")

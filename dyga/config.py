@@ -217,7 +217,7 @@ def from_json(text: str) -> Config:
 
 
 def parse_variants(text: str) -> tuple[str, ...]:
-    """'encdiff,full' -> variant names, in the order given; 'all' -> the five, 'ablation' -> every one. ValueError lists the valid."""
+    """'encdiff,full' -> variant names, in the order given; 'all': the five; 'ablation': every one. ValueError lists the valid."""
     sets = {"all": ALL_VARIANTS, "ablation": tuple(VARIANTS)}
     names = sets.get(text) or tuple(dict.fromkeys(text.split(",")))
     for name in names:

@@ -242,8 +242,8 @@ def reproduce(study: Study, numbers: tuple[int, ...] | None = None) -> Path:
     # threads each wait for each other most of the time.
     prepare_dataset(study.dataset, study.data_dir or None)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    # Two at a time: 01 needs no training, and 03 to 06 only what 02 leaves, the longest first; 07 tells what they found.
-    for stage in (paths_of("12"), paths_of("6435"), paths_of("7")):
+    # Two at a time: 01 needs no training, and 03 to 06 and 08 only what 02 leaves, the longest first; 07 tells what they found.
+    for stage in (paths_of("12"), paths_of("64358"), paths_of("7")):
         with ThreadPoolExecutor(2) as pool:
             list(pool.map(lambda path: _execute(path, target / path.name, study), stage))
     executed = [target / path.name for path in notebook_paths() if (target / path.name).exists()]

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import nct
 from scipy.stats import t as student
 
 
@@ -46,3 +47,21 @@ def paired_difference(scores: Sequence[float], reference: Sequence[float], level
         return PairedDifference(mean, -math.inf, math.inf, count)
     half = float(student.ppf(0.5 + level / 2, count - 1) * difference.std(ddof=1) / math.sqrt(count))
     return PairedDifference(mean, mean - half, mean + half, count)
+
+
+def seeds_needed(scores: Sequence[float], reference: Sequence[float], share: float = 0.5, power: float = 0.8) -> int | None:
+    """How many paired seeds a two-sided t test at 5% needs to see `share` of the mean difference with this power, if the
+    differences spread as these do; None if more than 10,000. ValueError as in `paired_difference`, and with fewer than two."""
+    found = paired_difference(scores, reference)
+    if found.count < 2:
+        raise ValueError("the spread of differences needs at least two seeds")
+    spread = float((np.asarray(scores, float) - np.asarray(reference, float)).std(ddof=1))
+    effect = abs(found.mean) * share / spread if spread else math.inf
+    counts = np.unique(np.geomspace(2, 10_000, 2_000).astype(int))
+    if math.isinf(effect):
+        return 2
+    limits = student.ppf(0.975, counts - 1)
+    seen = nct.sf(limits, counts - 1, effect * np.sqrt(counts))
+    # Far out the library's tail is not a number, where the test is sure to see the difference.
+    enough = counts[np.nan_to_num(seen, nan=1.0) >= power]
+    return int(enough[0]) if len(enough) else None

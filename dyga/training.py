@@ -8,7 +8,9 @@ import copy
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -71,35 +73,51 @@ def check_settings(config: Config, folder: Path) -> None:
 
 
 class Batches:
-    """Random images of a data set with their latents, on a device: `batches[rows]` -> images (k, 3, 64, 64) and latents (k, ...).
+    """Images of a data set with their latents, on a device: `batches.along(rows)` yields, for each array of row numbers, images
+    (k, 3, 64, 64) and latents (k, ...), reading one batch ahead.
 
     Latents of the pooled first stage are made on the spot; those of the VQ autoencoder are read, since the frozen encoder would
-    otherwise cost more than the rest of the step. Images stay on the device if they fill no more than half of its free memory.
+    otherwise cost more than the rest of the step. On a GPU, images and latents stay there if they fill no more than half of its
+    free memory; else they come through pinned memory.
     """
 
     def __init__(self, config: Config, images, first_stage: Path, device: torch.device):
-        self.images, self.device = images, device
-        if config.first_stage == "pooled":
-            self.stage, self.latents = make_first_stage(config, images).to(device), None
-        else:
-            self.latents = StoredLatents(first_stage, len(images))
-        if device.type == "cuda" and images.dtype.itemsize * np.prod(images.shape) < torch.cuda.mem_get_info(device)[0] // 2:
-            self.images = torch.empty(images.shape, dtype=torch.uint8, device=device)
-            for i in range(0, len(images), 10_000):
-                self.images[i : i + 10_000] = torch.from_numpy(images[i : i + 10_000])
+        self.device, self.sources = device, [images]
+        self.stage = make_first_stage(config, images).to(device) if config.first_stage == "pooled" else None
+        if self.stage is None:
+            self.sources.append(StoredLatents(first_stage, len(images)))
+        size = sum(source[np.arange(1)].nbytes * len(images) for source in self.sources)
+        if device.type == "cuda" and size < torch.cuda.mem_get_info(device)[0] // 2:
+            self.sources = [self._whole(source) for source in self.sources]
+
+    def _whole(self, source) -> Tensor:
+        parts = np.array_split(np.arange(len(self)), -(-len(self) // 10_000))
+        return torch.cat([torch.from_numpy(source[part]).to(self.device) for part in parts])
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.sources[0])
 
-    def __getitem__(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
-        if isinstance(self.images, Tensor):
-            images = self.images[torch.from_numpy(rows).to(self.device)]
-        else:
-            images = torch.from_numpy(self.images[rows]).to(self.device)
+    def _read(self, rows: np.ndarray) -> list[Tensor]:
+        if isinstance(self.sources[0], Tensor):
+            return [source[torch.from_numpy(rows).to(self.device)] for source in self.sources]
+        read = [torch.from_numpy(source[rows]) for source in self.sources]
+        return [tensor.pin_memory() for tensor in read] if self.device.type == "cuda" else read
+
+    def along(self, rows: Iterable[np.ndarray]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Batch after batch; while one is used, the next is read in a thread."""
+        with ThreadPoolExecutor(1) as reader:
+            ahead: deque = deque()
+            for each in rows:
+                ahead.append(reader.submit(self._read, each))
+                if len(ahead) > 1:
+                    yield self._prepared(ahead.popleft().result())
+            while ahead:
+                yield self._prepared(ahead.popleft().result())
+
+    def _prepared(self, read: list[Tensor]) -> tuple[Tensor, Tensor]:
+        images, *latents = (tensor.to(self.device, non_blocking=True) for tensor in read)
         images = to_tensor(images)
-        if self.latents is None:
-            return images, self.stage.encode(images)
-        return images, torch.from_numpy(self.latents[rows]).to(self.device).float()
+        return images, self.stage.encode(images) if self.stage else latents[0].float()
 
 
 class _Curve:
@@ -188,10 +206,11 @@ class _Training:
         config, recent = self.config, []
         self.wrapped.train()
         start = time.monotonic() - self.seconds
-        for step in range(self.first_step, config.steps):
+        rows = (self._rows(step) for step in range(self.first_step, config.steps))
+        for step, batch in enumerate(self.batches.along(rows), self.first_step):
             exit_if_orphaned()
             # Kept where they are until the record: asking a GPU for a number would make it wait at every step.
-            recent.append(self._step(step))
+            recent.append(self._step(step, *batch))
             done = step + 1
             if config.anchoring and (done % config.refit_every == 0 or done == config.steps):
                 self._refit(done)
@@ -232,16 +251,19 @@ class _Training:
             self.model.anchors.load_state_dict(anchors.state_dict())
         self.anchor_seconds += time.monotonic() - before
 
-    def _step(self, step: int) -> Tensor:
+    def _rows(self, step: int) -> np.ndarray:
+        """This process's share of the step's rows."""
+        random = np.random.default_rng(step_seed(self.config.seed, step + 1))
+        return random.integers(len(self.batches), size=self.config.batch)[self.rank :: self.world]
+
+    def _step(self, step: int, images: Tensor, latents: Tensor) -> Tensor:
         """One update of the weights; returns its four losses."""
         config = self.config
-        rows = np.random.default_rng(step_seed(config.seed, step + 1)).integers(len(self.batches), size=config.batch)
-        rows = rows[self.rank :: self.world]
         self.optimiser.param_groups[0]["lr"] = learning_rate(config, step)
         self.model.progress = step / config.steps
         while True:
             try:
-                losses, features = self._gradients(step, rows)
+                losses, features = self._gradients(step, images, latents)
                 break
             except torch.OutOfMemoryError:
                 if self.micro_batch == 1:
@@ -259,19 +281,18 @@ class _Training:
         self.reservoir[slots] = features.float()
         return losses
 
-    def _gradients(self, step: int, rows: np.ndarray) -> tuple[Tensor, Tensor]:
+    def _gradients(self, step: int, images: Tensor, latents: Tensor) -> tuple[Tensor, Tensor]:
         """The gradients of the batch, micro-batch by micro-batch; returns mean losses (4,) and features (rows, units, dim)."""
         # Dropout draws from the global generator: from the noise's own seed its masks would repeat the noise's stream.
         torch.manual_seed(step_seed(self.config.seed, step + 1, stream=2 * self.rank + 1))
         noise = torch.Generator(self.device).manual_seed(step_seed(self.config.seed, step + 1, stream=2 * self.rank))
         self.optimiser.zero_grad()
         losses, features = [], []
-        for first in range(0, len(rows), self.micro_batch):
-            part = rows[first : first + self.micro_batch]
-            last = first + len(part) == len(rows)
-            with nullcontext() if last else self.accelerator.no_sync(self.wrapped):
-                loss = self.wrapped(*self.batches[part], noise)
-                share = len(part) / len(rows)
+        parts = list(zip(images.split(self.micro_batch), latents.split(self.micro_batch), strict=True))
+        for number, part in enumerate(parts, 1):
+            with nullcontext() if number == len(parts) else self.accelerator.no_sync(self.wrapped):
+                loss = self.wrapped(*part, noise)
+                share = len(part[0]) / len(images)
                 self.accelerator.backward(loss.total * share if share < 1 else loss.total)
             losses.append(share * torch.stack([loss.total.detach(), loss.diffusion, loss.decorrelation, loss.kurtosis]))
             features.append(loss.features)

@@ -19,7 +19,7 @@ WRONG = {
         "unknown variant 'best': valid are encdiff, skip_dropout, anchoring",
     ),
     "seed": (["--seeds", "0-x"], "seeds '0-x': valid are numbers from 0 to 10000, as 0,1 or 0-4"),
-    "notebook": (["--notebooks", "3,12"], "notebooks '3,12': valid are numbers from 1 to 7"),
+    "notebook": (["--notebooks", "3,12"], "notebooks '3,12': valid are numbers from 1 to 8"),
     "data folder": (["--data-dir", "/no/such"], "--data-dir /no/such: there is no such folder"),
     "out is a file": (["--out", str(ROOT / "LICENSE")], "is not a folder that can be written to"),
 }

@@ -1,6 +1,7 @@
 """When things break: a full disk, a folder that is none, a damaged file, two runs in one place, no network. One line each, and
 the same command goes on afterwards to the same result."""
 
+import os
 import resource
 import subprocess
 import sys
@@ -62,6 +63,21 @@ def test_a_file_in_the_folder_s_place(tmp_path):
     (tmp_path / "file").write_text("")
     done = dyga(*COMMAND, str(tmp_path / "file" / "run"))
     assert done.returncode == 1 and str(tmp_path / "file") in one_line(done)
+
+
+def test_a_folder_that_may_only_be_read(tmp_path):
+    folder = tmp_path / "folder"
+    folder.mkdir(mode=0o555)
+    # The superuser may write anywhere, unless that right is taken away.
+    as_anyone = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
+    for arguments, code, words in (
+        (["reproduce", "--profile", "smoke", "--out", str(folder)], 2, f"--out {folder}: {folder} is not a folder that can be"),
+        ([*COMMAND, str(folder / "run")], 1, f"Permission denied: '{folder / 'run'}'"),
+    ):
+        command = [*as_anyone, sys.executable, "-m", "dyga", *arguments]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == code and words in one_line(done)
+    assert not list(folder.iterdir())
 
 
 def test_two_runs_in_one_folder(tmp_path):

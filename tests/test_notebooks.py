@@ -7,7 +7,9 @@ import time
 import nbformat
 import pytest
 from conftest import ROOT, dyga
+from PIL import Image
 from playwright.sync_api import sync_playwright
+from sklearn.datasets import load_digits
 
 from dyga.pipeline import Study, notebook_paths
 
@@ -19,7 +21,7 @@ NAMES = [
     "05_downstream_probes",
     "06_latent_traversal",
 ]
-NAMES.append("07_report")
+NAMES += ["07_report", "08_ablation"]
 FIGURES = [
     "data_grid",
     "data_samples",
@@ -37,6 +39,7 @@ FIGURES += [
     "traversals",
 ]
 FIGURES += ["metric_curves", "figure2b_anchor_selection", "figure1_anchors", "figure3_interchange", "figure4_attention"]
+FIGURES.append("ablation_differences")
 TABLES = [
     "paired",
     "baselines",
@@ -52,6 +55,7 @@ TABLES = [
     "control",
     "answers",
 ]
+TABLES += ["ablation_runs", "ablation_summary", "ablation_answers", "ablation_factors"]
 
 
 def code(notebook) -> str:
@@ -71,7 +75,7 @@ def test_notebooks_are_thin_and_stripped(path):
 
 def test_the_notebooks_are_those_of_the_design():
     assert [path.stem for path in notebook_paths()] == NAMES
-    with pytest.raises(ValueError, match="unknown notebook 09: valid are 01, 02, 03, 04, 05, 06, 07"):
+    with pytest.raises(ValueError, match="unknown notebook 09: valid are 01, 02, 03, 04, 05, 06, 07, 08"):
         notebook_paths((9,))
 
 
@@ -119,7 +123,7 @@ def test_a_second_run_does_nothing_twice(study):
     before = {path: path.stat().st_mtime_ns for path in watched}
     start = time.monotonic()
     done = dyga("reproduce", "--profile", "smoke", "--out", str(study))
-    assert done.returncode == 0 and done.stdout.count("up to date") == 7, time.monotonic() - start
+    assert done.returncode == 0 and done.stdout.count("up to date") == 8, time.monotonic() - start
     assert {path: path.stat().st_mtime_ns for path in watched} == before
 
 
@@ -140,15 +144,11 @@ def test_unknown_names_in_a_notebooks_parameters():
 
 
 def test_own_images(tmp_path):
-    """A folder of pictures without factors: what needs factors says so, the rest runs."""
+    """A folder of real pictures, scanned digits, without factors: what needs factors says so, the rest runs."""
     pictures = tmp_path / "pictures"
     pictures.mkdir()
-    from PIL import Image
-
-    from dyga.data import load_dataset
-
-    for i, image in enumerate(load_dataset("rooms3d").images[:: 480_000 // 120]):
-        Image.fromarray(image).resize((80, 70)).save(pictures / f"{i:03d}.png")
+    for i, image in enumerate(load_digits().images[:120]):
+        Image.fromarray((image * 255 / 16).astype("uint8")).resize((80, 70)).save(pictures / f"{i:03d}.png")
     out = ["--out", str(tmp_path / "out"), "--variants", "decorrelated"]
     done = dyga("reproduce", "--profile", "smoke", "--dataset", f"folder:{pictures}", *out)
     assert done.returncode == 0, done.stderr

@@ -17,6 +17,7 @@ FLOORS = {
     "widgets": 6,
     "evaluation": 6,
     "interventions": 6,
+    "ablation": 7,
     "first_stage": 4,
     "seeds": 1,
     "live": 6,

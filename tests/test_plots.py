@@ -57,6 +57,7 @@ def make_all() -> dict:
         "metric_curves": plots.metric_curves(
             {m: {v: ([10, 20], [[0.2, 0.5], [0.3, 0.6]]) for v in VARIANTS} for m in ("a", "b")}
         ),
+        "differences": plots.differences({"a": {"DCI": (0.1, 0.05, 0.2)}}),
         "sample_efficiency": plots.sample_efficiency({v: ([10, 100], [0.5, 0.9]) for v in VARIANTS}, 0.1),
         "method": plots.method(),
     }
@@ -255,6 +256,17 @@ def test_the_ablation_has_a_panel_per_metric_and_an_interval_from_two_seeds_on()
     assert [t.get_text() for t in dci.texts] == ["0.800"] and not dci.lines
 
 
+def test_differences_are_filled_where_the_interval_leaves_out_zero():
+    rows = {"first": {"DCI": (0.2, 0.1, 0.3), "MIG": (0.1, -0.1, 0.3)}, "second": {"DCI": (-0.2, -0.3, -0.1)}}
+    dci, mig = plots.differences(rows).axes
+    assert [label.get_text() for label in dci.get_yticklabels()] == ["First", "Second"]
+    assert not any(label.get_text() for label in mig.get_yticklabels())
+    helps, hurts = (points.get_facecolor()[0] for points in dci.collections)
+    (undecided,) = (points.get_facecolor()[0] for points in mig.collections)
+    assert helps[1] > helps[0] and hurts[0] > hurts[1] and np.allclose(undecided, 1)
+    assert np.allclose(dci.lines[1].get_xdata(), [0.1, 0.3])
+
+
 def test_sample_efficiency_averages_the_seeds():
     figure = plots.sample_efficiency({"full": ([10, 100], [[0.2, 0.6], [0.4, 0.8]])}, chance=0.1)
     assert np.allclose(figure.axes[0].lines[0].get_ydata(), [0.3, 0.7])
@@ -281,6 +293,7 @@ def test_sample_efficiency_averages_the_seeds():
         (lambda: plots.heat_map({"a": np.ones((3, 4))}, ["x"]), r"need \(units, 1\)"),
         (lambda: plots.sample_efficiency({"a": ([1, 2, 3], [0.1])}), "1 accuracies for 3 sizes"),
         (lambda: plots.ablation({}), "nothing to draw"),
+        (lambda: plots.differences({}), "nothing to draw"),
     ],
 )
 def test_bad_input_is_named(draw, message):

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import ttest_rel
 
-from dyga.statistics import paired_difference
+from dyga.statistics import paired_difference, seeds_needed
 
 scores = st.lists(st.floats(-1, 1), min_size=2, max_size=8)
 
@@ -46,3 +46,17 @@ def test_one_seed_has_no_interval():
 def test_unfit_input(a, b):
     with pytest.raises(ValueError, match="scores"):
         paired_difference(a, b)
+
+
+def test_seeds_needed_are_those_of_the_power_tables():
+    """Cohen (1988): a paired t test at 5% with power .8 needs 34 pairs for half a standard deviation, 199 for a fifth."""
+    five = np.array([-2, -1, 0, 1, 2]) / np.std([-2, -1, 0, 1, 2], ddof=1)
+    assert seeds_needed(five + 1, np.zeros(5)) == 34
+    assert seeds_needed(five + 0.2, np.zeros(5), share=1.0) == pytest.approx(199, abs=1)
+
+
+def test_seeds_needed_for_nothing_and_for_certainty():
+    assert seeds_needed([0.1, -0.1], [0, 0]) is None
+    assert seeds_needed([0.5, 0.5], [0, 0]) == 2
+    with pytest.raises(ValueError, match="at least two seeds"):
+        seeds_needed([0.5], [0])

@@ -83,6 +83,25 @@ def test_averaged_weights_differ_from_the_last(trained, tmp_path):
     assert weights(tmp_path) != weights(trained)
 
 
+def test_strength_grows_over_its_share_of_the_training(monkeypatch):
+    model = LatentUnitDiffusion(dataclasses.replace(make_config("smoke", variant="decorrelated_quantised"), units=2))
+    features = torch.randn(50, 2, 32)
+    model.anchors.fit(features)
+    strengths = []
+    monkeypatch.setattr(model.anchors, "align", lambda f, strength, mode: strengths.append((strength, mode)))
+    for model.progress in (0.0, 0.3, 0.55, 0.8, 1.0):
+        model.align(features)
+    assert [mode for _, mode in strengths] == ["quantised"] * 5
+    assert np.allclose([strength for strength, _ in strengths], [0, 0, 0.5, 1, 1])
+
+
+def test_the_loop_tells_the_model_how_far_it_is(tmp_path, monkeypatch):
+    seen, forward = [], LatentUnitDiffusion.forward
+    monkeypatch.setattr(LatentUnitDiffusion, "forward", lambda self, *a: seen.append(self.progress) or forward(self, *a))
+    list(train(dataclasses.replace(TINY, steps=4), tmp_path))
+    assert seen == [0, 0.25, 0.5, 0.75]
+
+
 def test_learning_rate_warms_up_and_decays():
     config = make_config("quick")
     rates = [learning_rate(config, step) for step in range(config.steps)]

@@ -11,9 +11,11 @@ LPIPS_WEIGHTS = ("weights-vgg16-lpips.pth", "vgg16-397923af.pth")
 
 
 def lpips() -> nn.Module | None:
-    """LPIPS (Zhang et al. 2018) by torch-fidelity, of two uint8-scaled batches (batch, 3, H, W) -> (batch, 1, 1); None unless both of
-    its weight files lie in torch hub's folder of checkpoints, since nothing is downloaded behind a user's back. ValueError for
-    a damaged file."""
+    """LPIPS (Zhang et al. 2018) by torch-fidelity, of two batches (batch, 3, H, W) in 0..255 -> (batch, 1, 1).
+
+    None unless both of its weight files lie in torch hub's folder of checkpoints, since nothing is downloaded behind a user's
+    back. ValueError for a damaged file.
+    """
     files = [Path(torch.hub.get_dir(), "checkpoints", name) for name in LPIPS_WEIGHTS]
     if not all(file.is_file() for file in files):
         return None
@@ -32,8 +34,8 @@ class PatchDiscriminator(nn.Sequential):
 
     def __init__(self, width: int = 64):
         layers: list[nn.Module] = [nn.Conv2d(3, width, 4, 2, 1), nn.LeakyReLU(0.2)]
-        for channels, stride in ((width, 2), (2 * width, 1)):
-            layers += [nn.Conv2d(channels, 2 * channels, 4, stride, 1, bias=False), nn.BatchNorm2d(2 * channels), nn.LeakyReLU(0.2)]
+        for inner, stride in ((width, 2), (2 * width, 1)):
+            layers += [nn.Conv2d(inner, 2 * inner, 4, stride, 1, bias=False), nn.BatchNorm2d(2 * inner), nn.LeakyReLU(0.2)]
         super().__init__(*layers, nn.Conv2d(4 * width, 1, 4, 1, 1))
 
 

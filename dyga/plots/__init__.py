@@ -4,6 +4,7 @@ from dyga.plots.anchors import Cloud, anchor_samples, anchor_scatter, anchor_sta
 from dyga.plots.charts import (
     ablation,
     anchors_over_training,
+    differences,
     heat_map,
     metric_curves,
     sample_efficiency,
@@ -22,6 +23,7 @@ __all__ = [
     "attention_maps",
     "cloud",
     "data_grid",
+    "differences",
     "heat_map",
     "interchange",
     "method",

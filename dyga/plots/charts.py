@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from dyga.metrics import unit_order
-from dyga.plots.style import GREY, INK, WIDTH, panel_grid, styled, variant_styles, words
+from dyga.plots.style import GREY, INK, PALETTE, WIDTH, panel_grid, styled, variant_styles, words
 
 
 @styled
@@ -169,6 +169,34 @@ def ablation(rows: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
         axes.tick_params(axis="y", length=0)
         axes.margins(x=0.12)
         axes.xaxis.set_major_locator(MaxNLocator(4))
+        axes.grid(False, axis="x")
+    return figure
+
+
+@styled
+def differences(rows: Mapping[str, Mapping[str, tuple[float, float, float]]]) -> Figure:
+    """Differences with their intervals, a row per question and a panel per measure: {question: {measure: (mean, low, high)}}.
+    Filled where the interval leaves out 0."""
+    metrics = list(dict.fromkeys(metric for found in rows.values() for metric in found))
+    figure, panels = panel_grid(len(metrics), 0.36 * len(rows) + 0.9, "Does it help? Mean differences with 95% intervals")
+    for axes, metric in zip(panels, metrics, strict=True):
+        axes.axvline(0, color=GREY, linewidth=1)
+        for place, found in enumerate(rows.values()):
+            if metric not in found:
+                continue
+            mean, low, high = found[metric]
+            decided = not low <= 0 <= high
+            colour = (PALETTE[2] if mean > 0 else PALETTE[1]) if decided else GREY
+            axes.plot([low, high], [place, place], color=colour, linewidth=2)
+            axes.scatter([mean], [place], s=34, color=colour if decided else "white", edgecolors=colour, linewidths=1.5, zorder=3)
+        axes.set(yticks=range(len(rows)), ylim=(len(rows) - 0.4, -0.6))
+        axes.set_title(metric, fontsize=10)
+        axes.set_yticklabels([q[:1].upper() + q[1:] for q in rows] if axes.get_subplotspec().is_first_col() else [])
+        axes.tick_params(axis="y", labelsize=8)
+        axes.tick_params(axis="y", length=0)
+        axes.margins(x=0.08)
+        axes.xaxis.set_major_locator(MaxNLocator(4))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:+.2g}" if value else "0"))
         axes.grid(False, axis="x")
     return figure
 

@@ -14,9 +14,10 @@ from matplotlib.figure import Figure
 WIDTH = 8.6  # inches; fills a notebook's output at 100 dpi
 EXPORT_DPI = 200
 
-# Okabe and Ito's palette (2008), told apart with every common colour-vision deficiency.
+# Okabe and Ito's palette (2008), told apart with every common colour-vision deficiency; the last four are Tol's (2021).
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#555555", "#F0E442")
-MARKERS = "osD^vP*X"
+PALETTE += ("#882255", "#999933", "#332288", "#44AA99")
+MARKERS = "osD^vP*Xph<>"
 INK, GREY, FAINT = "#222222", "#767676", "#E6E6E6"
 # The project's variants by name; each keeps its colour in every figure, whichever are shown beside it.
 VARIANTS = {
@@ -25,6 +26,11 @@ VARIANTS = {
     "decorrelated": "Decorrelated",
     "skip_dropout": "Skip dropout only",
     "anchoring": "Anchoring only",
+    "decorrelated_without_anchoring": "Decorrelated, no anchoring",
+    "decorrelated_without_skip_dropout": "Decorrelated, no skip dropout",
+    "decorrelated_without_kurtosis": "Decorrelated, no kurtosis",
+    "decorrelated_subspace": "Decorrelated, subspaces",
+    "decorrelated_quantised": "Decorrelated, ten values",
 }
 
 STYLE = {

@@ -234,6 +234,19 @@ def test_subspace_mode_keeps_what_lies_along_the_axis():
     assert anchors.align(features, 1.0)[:, 0, 0].std() < 0.7 * features[:, 0, 0].std()
 
 
+def test_quantised_at_full_strength_leaves_nothing_but_anchors_and_the_features_own_gradient():
+    features = clusters()
+    anchors = fitted(features)
+    features.requires_grad_(True)
+    shifted = anchors.align(features, strength=1.0, mode="quantised")
+    unit = torch.arange(anchors.units)
+    assert torch.allclose(shifted, anchors.means[unit, anchors.assign(features)], atol=1e-5)
+    half = anchors.align(features, strength=0.5, mode="quantised")
+    assert torch.allclose(half, (features + shifted) / 2, atol=1e-5)
+    shifted.sum().backward()
+    assert torch.equal(features.grad, torch.ones_like(features))
+
+
 def test_released_arithmetic_has_no_effect_on_features_with_zeros():
     features = clusters(512).relu()
     assert (features == 0).any()

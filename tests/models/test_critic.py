@@ -66,5 +66,5 @@ def test_without_weights_there_is_no_perceptual_distance_and_damaged_ones_are_na
     (tmp_path / "checkpoints").mkdir()
     for name in module.LPIPS_WEIGHTS:
         (tmp_path / "checkpoints" / name).write_bytes(b"nonsense")
-    with pytest.raises(ValueError, match="weights-vgg16-lpips.pth: damaged"):
+    with pytest.raises(ValueError, match=r"weights-vgg16-lpips\.pth: damaged"):
         lpips()
