@@ -14,11 +14,22 @@ from .runs import Run
 from .seeds import sample_rows
 from .statistics import paired_difference, seeds_needed
 
-# (what is asked, with it, without it); "on top of" tells what both have.
+# (what is asked, with it, without it); "on top of" tells what both have. Names joined by "+" are averaged, seed by seed: an
+# idea's mean effect over what it is added to.
 COMPARISONS = (
+    (
+        "anchoring, mean of the three below",
+        "anchoring+full+decorrelated",
+        "encdiff+skip_dropout+decorrelated_without_anchoring",
+    ),
     ("anchoring", "anchoring", "encdiff"),
     ("anchoring, on top of skip dropout", "full", "skip_dropout"),
     ("anchoring, on top of skip dropout and decorrelation", "decorrelated", "decorrelated_without_anchoring"),
+    (
+        "skip dropout, mean of the three below",
+        "skip_dropout+full+decorrelated",
+        "encdiff+anchoring+decorrelated_without_skip_dropout",
+    ),
     ("skip dropout", "skip_dropout", "encdiff"),
     ("skip dropout, on top of anchoring", "full", "anchoring"),
     ("skip dropout, on top of anchoring and decorrelation", "decorrelated", "decorrelated_without_skip_dropout"),
@@ -97,7 +108,7 @@ def answers(runs: pd.DataFrame, measures: tuple[str, ...]) -> pd.DataFrame:
     """
     rows = []
     for question, with_it, without in COMPARISONS:
-        a, b = (runs[runs["variant"] == name].set_index("seed").sort_index() for name in (with_it, without))
+        a, b = (_by_seed(runs, names.split("+"), list(measures)) for names in (with_it, without))
         seeds = a.index.intersection(b.index)
         if len(seeds) < 2:
             continue
@@ -109,6 +120,12 @@ def answers(runs: pd.DataFrame, measures: tuple[str, ...]) -> pd.DataFrame:
             interval = {"difference": difference.mean, "low": difference.low, "high": difference.high}
             rows.append(asked | interval | {"verdict": difference.verdict, "seeds for half": needed})
     return pd.DataFrame(rows)
+
+
+def _by_seed(runs: pd.DataFrame, variants: list[str], measures: list[str]) -> pd.DataFrame:
+    """The variants' mean of each measure, for the seeds that all of them have."""
+    rows = runs[runs["variant"].isin(variants)].groupby("seed")
+    return rows[measures].mean()[rows.size() == len(variants)]
 
 
 def reference() -> pd.DataFrame:

@@ -17,8 +17,11 @@ def made_up(**means: float) -> pd.DataFrame:
     return pd.DataFrame(rows).assign(**{"reconstruction error": lambda t: 1 - t["DCI"]})
 
 
-def test_every_comparison_is_of_two_variants():
-    assert all({with_it, without} <= set(VARIANTS) for _, with_it, without in ablation.COMPARISONS)
+def test_every_comparison_is_of_as_many_known_variants_on_either_side():
+    assert all(
+        len(with_it.split("+")) == len(without.split("+")) and {*with_it.split("+"), *without.split("+")} <= set(VARIANTS)
+        for _, with_it, without in ablation.COMPARISONS
+    )
 
 
 def test_answers_are_paired_by_seed_whatever_the_order():
@@ -34,6 +37,17 @@ def test_a_smaller_error_helps():
     found = ablation.answers(made_up(encdiff=0.5, anchoring=0.7), ("DCI", "reconstruction error"))
     assert found["verdict"].tolist() == ["helps", "helps"]
     assert found["difference"].iloc[0] == pytest.approx(found["difference"].iloc[1])
+
+
+def test_a_mean_effect_averages_seed_by_seed():
+    means = dict(encdiff=0.5, anchoring=0.6, skip_dropout=0.5, full=0.7)
+    runs = made_up(**means, decorrelated_without_anchoring=0.5, decorrelated=0.8)
+    found = ablation.answers(runs, ("DCI",)).set_index("does it help?")["difference"]
+    parts = found[["anchoring", "anchoring, on top of skip dropout", "anchoring, on top of skip dropout and decorrelation"]]
+    assert found["anchoring, mean of the three below"] == pytest.approx(parts.mean())
+    incomplete = runs[(runs["variant"] != "full") | (runs["seed"] != 4)]
+    counts = ablation.answers(incomplete, ("DCI",)).set_index("does it help?")["seeds"]
+    assert counts["anchoring, mean of the three below"] == 2 and counts["anchoring"] == 3
 
 
 def test_seeds_that_only_one_side_has_do_not_count():
@@ -62,3 +76,10 @@ def test_a_run_is_measured_once(study, monkeypatch):
     assert ablation.table({("encdiff", 0): run}).loc[0, "MIG"] == row["MIG"]
     path.unlink()
     (run.folder / "control.json").unlink(missing_ok=True)
+
+
+def test_the_runs_that_come_with_the_project_answer_every_question_of_the_paper():
+    runs = ablation.reference()
+    assert set(ablation.MEASURES.values()) <= set(runs) and runs.groupby("variant").size().min() >= 5
+    asked = {question for question, *_ in ablation.COMPARISONS[:12]}
+    assert asked <= set(ablation.answers(runs, ("DCI",))["does it help?"])
