@@ -281,7 +281,11 @@ def _execute(source: Path, executed: Path, study: Study) -> None:
             cwd=str(source.parent),
             progress_bar=False,
             stderr_file=sys.stderr if loud else None,
-            extra_arguments=["--IPKernelApp.log_level=50"],
+            # A kernel that is shut down while it still answers says so through tornado, at length and to no use.
+            extra_arguments=[
+                "--IPKernelApp.log_level=50",
+                "--IPKernelApp.exec_lines=import logging; logging.getLogger('tornado').setLevel(50)",
+            ],
         )
     except papermill.PapermillExecutionError as error:
         words = f"{error.ename}: {error.evalue}"

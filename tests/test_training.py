@@ -201,14 +201,14 @@ def test_out_of_memory_means_smaller_micro_batches(tmp_path, capsys):
     run = training._Training(TINY, tmp_path, None, accelerator)
     whole, sizes = run._gradients, []
 
-    def small_machine(step, rows):
+    def small_machine(step, *batch):
         sizes.append(run.micro_batch)
         if run.micro_batch > 5:
             raise torch.OutOfMemoryError("no room")
-        return whole(step, rows)
+        return whole(step, *batch)
 
     run._gradients = small_machine
-    losses = run._step(0)
+    losses = run._step(0, *next(run.batches.along([run._rows(0)])))
     assert sizes == [16, 8, 4] and torch.isfinite(losses).all() and losses[0] > 0
     assert "out of memory: going on with 4 images at a time" in capsys.readouterr().err
     assert run.reservoir[:16].abs().sum(dim=(1, 2)).gt(0).all() and not run.reservoir[16:].any()
@@ -217,9 +217,9 @@ def test_out_of_memory_means_smaller_micro_batches(tmp_path, capsys):
 def test_no_memory_at_all_is_said(tmp_path):
     run = training._Training(TINY, tmp_path, None, training.make_accelerator(TINY))
 
-    def no_machine(step, rows):
+    def no_machine(step, *batch):
         raise torch.OutOfMemoryError("no room")
 
     run._gradients = no_machine
     with pytest.raises(RuntimeError, match="out of memory with one image at a time"):
-        run._step(0)
+        run._step(0, *next(run.batches.along([run._rows(0)])))
