@@ -147,8 +147,7 @@ def bench_training(config: Config, batch: int, repeats: int = 5) -> pd.DataFrame
 
     images = to_tensor(source[rows[0]]).to(device)
     if device.type == "cuda":
-        model.feature_extractor.compile()
-        model.denoiser.compile()
+        model.compile_parts()
 
     def whole() -> None:
         optimiser.zero_grad()

@@ -39,7 +39,7 @@ class Config:
     skip_dropout_levels: tuple[int, ...] | None = (0, 1)
     anchoring: float = 0.1
     anchoring_from: float = 0.0
-    anchoring_until: float = 0.0
+    anchoring_until: float = 1.0
     alignment: str = "mean"
     max_anchors: int = 32
     refit_every: int = 1_000
@@ -48,6 +48,9 @@ class Config:
     anchor_iterations: int = 40
     decorrelation: float = 0.0
     kurtosis: float = 0.0
+    levels: int = 0
+    levels_from: float = 0.3
+    levels_until: float = 0.8
     # diffusion
     prediction: str = "epsilon"
     loss: str = "l1"
@@ -183,9 +186,8 @@ VARIANTS: dict[str, dict] = {
     "decorrelated_without_skip_dropout": DECORRELATED | dict(skip_dropout=0.0),
     "decorrelated_without_kurtosis": DECORRELATED | dict(kurtosis=0.0),
     "decorrelated_subspace": DECORRELATED | dict(alignment="subspace"),
-    # Ten exact values a unit at the end: the strength grows from 0 to 1 between 30% and 80% of the steps.
-    "decorrelated_quantised": DECORRELATED
-    | dict(alignment="quantised", anchoring=1.0, anchoring_from=0.3, anchoring_until=0.8, max_anchors=10),
+    # At the end a unit has at most ten exact values.
+    "decorrelated_quantised": DECORRELATED | dict(levels=10),
 }
 ALL_VARIANTS = tuple(VARIANTS)[:5]
 DEFAULT_VARIANTS = ("encdiff", "full", "decorrelated")

@@ -15,12 +15,14 @@ from .models.autoencoder import FIRST_STAGES
 
 
 class Loss(NamedTuple):
-    """Terms of one step: `total` is minimised; `features` (batch, units, dim) feed the anchors' reservoir."""
+    """Terms of one step: `total` is minimised; `scalars` (batch, units) and `features` (batch, units, dim) feed the anchors'
+    reservoir."""
 
     total: Tensor
     diffusion: Tensor
     decorrelation: Tensor
     kurtosis: Tensor
+    scalars: Tensor
     features: Tensor
 
 
@@ -38,6 +40,7 @@ class LatentUnitDiffusion(nn.Module):
             config.unit_hidden,
             config.normalise_scalars,
             config.final_relu,
+            config.levels,
         )
         self.anchors = GaussianAnchors(config.units, config.unit_dim, config.max_anchors)
         self.latent_shape = FIRST_STAGES[config.first_stage].latent_shape
@@ -63,22 +66,33 @@ class LatentUnitDiffusion(nn.Module):
             prediction_type=config.prediction,
         )
 
+    def compile_parts(self) -> None:
+        """torch.compile of all but the anchors."""
+        extractor = self.feature_extractor
+        for part in (extractor.convolutions, extractor.to_scalars, extractor.unit_mlps, self.denoiser):
+            part.compile()
+
     def align(self, features: Tensor) -> Tensor:
-        """Dynamic Gaussian Anchoring: features (batch, units, dim) pulled toward their anchors, once there are any."""
+        """Dynamic Gaussian Anchoring: features (batch, units, dim) pulled toward their anchors, once there are any, in the
+        share of the training that the settings name."""
         config = self.config
-        if not config.anchoring or not self.anchors.fitted:
+        now = config.anchoring_from <= self.progress <= config.anchoring_until
+        if not config.anchoring or not now or not self.anchors.fitted:
             return features
-        strength = config.anchoring
-        if config.anchoring_until:
-            grown = (self.progress - config.anchoring_from) / (config.anchoring_until - config.anchoring_from)
-            strength *= min(max(grown, 0.0), 1.0)
-        return self.anchors.align(features, strength, mode=config.alignment)
+        return self.anchors.align(features, config.anchoring, mode=config.alignment)
+
+    @property
+    def rounding(self) -> float:
+        """How far scalars go to their levels: from not at all to wholly, linearly over the share of the training that the
+        settings name."""
+        config = self.config
+        return min(max((self.progress - config.levels_from) / (config.levels_until - config.levels_from), 0.0), 1.0)
 
     def forward(self, images: Tensor, latents: Tensor, generator: torch.Generator) -> Loss:
         """Denoising loss of images (batch, 3, 64, 64) in [-1, 1] with latents (batch, *latent_shape); paper, equation 1."""
         # Under autocast the networks give bfloat16; anchors and losses are float32.
         scalars = self.feature_extractor.scalars(images)
-        features = self.feature_extractor.unit_mlps(scalars).float()
+        features = self.feature_extractor.features(scalars, self.rounding).float()
         units = self.align(features)
         noise = torch.randn(latents.shape, generator=generator, device=generator.device).to(latents)
         time = torch.randint(self.config.timesteps, (len(latents),), generator=generator, device=generator.device)
@@ -90,7 +104,8 @@ class LatentUnitDiffusion(nn.Module):
         diffusion = distance(self.denoiser(noisy, time, units).float(), target)
         decorrelation, kurtosis = independence_penalties(scalars)
         total = diffusion + self.config.decorrelation * decorrelation + self.config.kurtosis * kurtosis
-        return Loss(total, diffusion.detach(), decorrelation.detach(), kurtosis.detach(), features.detach())
+        terms = (diffusion, decorrelation, kurtosis, scalars.float(), features)
+        return Loss(total, *(term.detach() for term in terms))
 
     @torch.no_grad()
     def sample(self, features: Tensor, steps: int = 10, seed: int = 0, same_noise: bool = True) -> Tensor:

@@ -40,7 +40,7 @@ def _evaluate(run: Run) -> dict:
     for i in range(0, count, 500):
         with torch.no_grad():
             batch = extractor.scalars(to_tensor(data.images[rows[i : i + 500]]).to(run.device))
-            scalars[i : i + 500], features[i : i + 500] = batch.cpu().numpy(), extractor.unit_mlps(batch).cpu().numpy()
+            scalars[i : i + 500], features[i : i + 500] = batch.cpu().numpy(), extractor.features(batch).cpu().numpy()
     mean, axis = principal_axes(features)
     codes = project(features, mean, axis)
     limits = np.percentile(scalars, [1, 99], axis=0).astype(np.float32)

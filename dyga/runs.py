@@ -138,7 +138,7 @@ class Run:
         low, high = self.projection["scalar_range"]
         grid = torch.from_numpy(np.linspace(low, high, 201, dtype=np.float32))
         with torch.no_grad():
-            return self.model.feature_extractor.unit_mlps(grid.to(self.device)).cpu().numpy()
+            return self.model.feature_extractor.features(grid.to(self.device)).cpu().numpy()
 
     @torch.no_grad()
     def align(self, features: np.ndarray) -> np.ndarray:

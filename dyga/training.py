@@ -161,15 +161,15 @@ class _Training:
             self.model.parameters(), lr=config.lr, betas=(0.9, config.beta2), weight_decay=config.weight_decay, fused=True
         )
         if self.device.type == "cuda":
-            self.model.feature_extractor.compile()
-            self.model.denoiser.compile()
+            self.model.compile_parts()
         # `wrapped` exchanges gradients between processes; with one process it is the model itself.
         self.wrapped, self.optimiser = accelerator.prepare(self.model, optimiser)
         self.average = None
         if config.ema:
             self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=False)
-        # Every process keeps its own share of the recent features; they are put together when anchors are fitted.
-        self.reservoir = torch.zeros(config.reservoir // self.world, config.units, config.unit_dim, device=self.device)
+        # Recent scalars and features, as one tensor. Every process keeps its own share; they are put together when anchors are
+        # fitted.
+        self.reservoir = torch.zeros(config.reservoir // self.world, config.units, 1 + config.unit_dim, device=self.device)
         self.batch = self.micro_batch = config.batch // self.world
         self.first_step, self.seconds, self.anchor_seconds = 0, 0.0, 0.0
         self._resume()
@@ -212,7 +212,7 @@ class _Training:
             # Kept where they are until the record: asking a GPU for a number would make it wait at every step.
             recent.append(self._step(step, *batch))
             done = step + 1
-            if config.anchoring and (done % config.refit_every == 0 or done == config.steps):
+            if (config.anchoring or config.levels) and (done % config.refit_every == 0 or done == config.steps):
                 self._refit(done)
             if done % 10 == 0 or done == config.steps:
                 self.seconds = time.monotonic() - start
@@ -242,13 +242,16 @@ class _Training:
         return record | (self.curve.measure(self.model, done) if self.rank == 0 else {})
 
     def _refit(self, done: int) -> None:
-        """Fits the anchors to the recent features, on the CPU: the fit is small, and the same for every process."""
+        """Fits the anchors to the recent features, and levels to the scalars, on the CPU: the fit is small, and the same for
+        every process."""
         before, config = time.monotonic(), self.config
-        anchors = self.model.anchors if self.device.type == "cpu" else copy.deepcopy(self.model.anchors).cpu()
         rows = self.accelerator.gather(self.reservoir[: done * self.batch]).cpu()
-        anchors.fit(rows, seed=config.seed, bins=config.anchor_bins, iterations=config.anchor_iterations)
-        if anchors is not self.model.anchors:
-            self.model.anchors.load_state_dict(anchors.state_dict())
+        for kept, points in ((self.model.feature_extractor.levels, rows[..., :1]), (self.model.anchors, rows[..., 1:])):
+            if kept is not None:
+                anchors = kept if self.device.type == "cpu" else copy.deepcopy(kept).cpu()
+                anchors.fit(points, seed=config.seed, bins=config.anchor_bins, iterations=config.anchor_iterations)
+                if anchors is not kept:
+                    kept.load_state_dict(anchors.state_dict())
         self.anchor_seconds += time.monotonic() - before
 
     def _rows(self, step: int) -> np.ndarray:
@@ -263,7 +266,7 @@ class _Training:
         self.model.progress = step / config.steps
         while True:
             try:
-                losses, features = self._gradients(step, images, latents)
+                losses, points = self._gradients(step, images, latents)
                 break
             except torch.OutOfMemoryError:
                 if self.micro_batch == 1:
@@ -278,16 +281,17 @@ class _Training:
         if self.average:
             self.average.update_parameters(self.model)
         slots = torch.arange(step * self.batch, (step + 1) * self.batch, device=self.device) % len(self.reservoir)
-        self.reservoir[slots] = features.float()
+        self.reservoir[slots] = points
         return losses
 
     def _gradients(self, step: int, images: Tensor, latents: Tensor) -> tuple[Tensor, Tensor]:
-        """The gradients of the batch, micro-batch by micro-batch; returns mean losses (4,) and features (rows, units, dim)."""
+        """The gradients of the batch, micro-batch by micro-batch; returns mean losses (4,), and scalars and features, as
+        (rows, units, 1 + dim)."""
         # Dropout draws from the global generator: from the noise's own seed its masks would repeat the noise's stream.
         torch.manual_seed(step_seed(self.config.seed, step + 1, stream=2 * self.rank + 1))
         noise = torch.Generator(self.device).manual_seed(step_seed(self.config.seed, step + 1, stream=2 * self.rank))
         self.optimiser.zero_grad()
-        losses, features = [], []
+        losses, points = [], []
         parts = list(zip(images.split(self.micro_batch), latents.split(self.micro_batch), strict=True))
         for number, part in enumerate(parts, 1):
             with nullcontext() if number == len(parts) else self.accelerator.no_sync(self.wrapped):
@@ -295,5 +299,5 @@ class _Training:
                 share = len(part[0]) / len(images)
                 self.accelerator.backward(loss.total * share if share < 1 else loss.total)
             losses.append(share * torch.stack([loss.total.detach(), loss.diffusion, loss.decorrelation, loss.kurtosis]))
-            features.append(loss.features)
-        return torch.stack(losses).sum(dim=0), torch.cat(features)
+            points.append(torch.cat([loss.scalars.unsqueeze(-1), loss.features], dim=-1))
+        return torch.stack(losses).sum(dim=0), torch.cat(points)

@@ -16,7 +16,8 @@ from conftest import ROOT, dyga
 from dyga import training
 from dyga.checkpoint import load_model, load_resume
 from dyga.config import make_config
-from dyga.diffusion import LatentUnitDiffusion, independence_penalties
+from dyga.data import load_dataset
+from dyga.diffusion import LatentUnitDiffusion, independence_penalties, to_tensor
 from dyga.seeds import step_seed
 from dyga.training import check_settings, learning_rate, train
 
@@ -83,16 +84,36 @@ def test_averaged_weights_differ_from_the_last(trained, tmp_path):
     assert weights(tmp_path) != weights(trained)
 
 
-def test_strength_grows_over_its_share_of_the_training(monkeypatch):
-    model = LatentUnitDiffusion(dataclasses.replace(make_config("smoke", variant="decorrelated_quantised"), units=2))
+def test_features_are_drawn_to_anchors_in_the_named_share_of_the_training_only():
+    model = LatentUnitDiffusion(dataclasses.replace(make_config("smoke"), units=2, anchoring_from=0.3, anchoring_until=0.6))
     features = torch.randn(50, 2, 32)
     model.anchors.fit(features)
-    strengths = []
-    monkeypatch.setattr(model.anchors, "align", lambda f, strength, mode: strengths.append((strength, mode)))
+    drawn = []
+    for model.progress in (0.0, 0.3, 0.6, 0.61, 1.0):
+        drawn.append(not torch.equal(model.align(features), features))
+    assert drawn == [False, True, True, False, False]
+
+
+def test_rounding_grows_over_its_share_of_the_training():
+    model = LatentUnitDiffusion(make_config("smoke", variant="decorrelated_quantised"))
+    assert model.rounding == 1
+    grown = []
     for model.progress in (0.0, 0.3, 0.55, 0.8, 1.0):
-        model.align(features)
-    assert [mode for _, mode in strengths] == ["quantised"] * 5
-    assert np.allclose([strength for strength, _ in strengths], [0, 0, 0.5, 1, 1])
+        grown.append(model.rounding)
+    assert np.allclose(grown, [0, 0, 0.5, 1, 1])
+
+
+def test_a_quantised_run_ends_with_ten_exact_features_a_unit_or_fewer(tmp_path):
+    config = dataclasses.replace(TINY, levels=10, anchoring=0.0)
+    list(train(config, tmp_path))
+    model = LatentUnitDiffusion(config).eval()
+    load_model(tmp_path / "model.safetensors", model)
+    levels = model.feature_extractor.levels
+    assert levels.fitted and levels.counts.max() <= 10
+    with torch.no_grad():
+        features = model.feature_extractor(to_tensor(load_dataset("rooms3d").images[np.arange(300)]))
+    for unit in range(config.units):
+        assert len(features[:, unit].round(decimals=4).unique(dim=0)) <= levels.counts[unit]
 
 
 def test_the_loop_tells_the_model_how_far_it_is(tmp_path, monkeypatch):

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from ..anchoring import GaussianAnchors
+
 
 class UnitMLPs(nn.Module):
     """One MLP per unit, scalar -> `sizes[-1]` numbers, all units in one batched matrix product a layer."""
@@ -37,6 +39,9 @@ class FeatureExtractor(nn.Module):
 
     Input images (batch, 3, size, size) in [-1, 1]; output features (batch, units, dim). Defaults are the paper's:
     a 7x7 convolution and four strided 4x4 ones with batch norm and ReLU, 4096 -> 256 -> units, and 1 -> 256 -> 512 -> dim.
+
+    With `levels`, the project's own addition, each unit's scalar is rounded to one of at most so many values, the anchors of
+    that scalar, once `self.levels` has been fitted (latent quantisation, Hsu et al. 2023, with values found in the data).
     """
 
     def __init__(
@@ -48,6 +53,7 @@ class FeatureExtractor(nn.Module):
         unit_hidden: Sequence[int] = (256, 512),
         normalise_scalars: bool = False,
         final_relu: bool = True,
+        levels: int = 0,
         image_size: int = 64,
     ):
         super().__init__()
@@ -65,12 +71,19 @@ class FeatureExtractor(nn.Module):
         self.convolutions = nn.Sequential(*layers)
         self.to_scalars = nn.Sequential(nn.Flatten(), nn.Linear(width * size * size, 256), nn.ReLU(), nn.Linear(256, units))
         self.normalise = nn.BatchNorm1d(units, affine=False) if normalise_scalars else nn.Identity()
+        self.levels = GaussianAnchors(units, 1, levels, start=levels) if levels else None
         self.unit_mlps = UnitMLPs(units, [*unit_hidden, dim], final_relu)
 
     def scalars(self, images: Tensor) -> Tensor:
         """(batch, 3, size, size) -> (batch, units): the one number that each unit is a curve of."""
         return self.normalise(self.to_scalars(self.convolutions(images)))
 
+    def features(self, scalars: Tensor, rounding: float = 1.0) -> Tensor:
+        """(batch, units) -> (batch, units, dim), of scalars that go the share `rounding` of the way to their levels, if any."""
+        if self.levels is not None and self.levels.fitted:
+            scalars = self.levels.align(scalars.unsqueeze(-1), rounding, mode="quantised").squeeze(-1)
+        return self.unit_mlps(scalars)
+
     def forward(self, images: Tensor) -> Tensor:
         """(batch, 3, size, size) -> (batch, units, dim)."""
-        return self.unit_mlps(self.scalars(images))
+        return self.features(self.scalars(images))

@@ -39,3 +39,20 @@ def test_normalised_scalars_have_zero_mean_and_unit_variance_in_training():
     scalars = extractor.scalars(torch.randn(64, 3, 64, 64))
     assert torch.allclose(scalars.mean(dim=0), torch.zeros(20), atol=1e-4)
     assert torch.allclose(scalars.std(dim=0), torch.ones(20), atol=0.05)
+
+
+def test_levels_leave_a_unit_its_values_and_the_scalars_their_gradient():
+    torch.manual_seed(0)
+    extractor = FeatureExtractor(units=2, levels=3)
+    scalars = torch.randn(500, 2, requires_grad=True)
+    raw = extractor.unit_mlps(scalars)
+    assert torch.equal(extractor.features(scalars), raw)  # before they are fitted
+    extractor.levels.fit(scalars.detach().unsqueeze(-1))
+    rounded = extractor.features(scalars)
+    assert len(rounded[:, 0].detach().round(decimals=4).unique(dim=0)) == extractor.levels.counts[0] <= 3
+    half = extractor.features(scalars, rounding=0.5).detach()
+    assert (half != raw).any() and (half != rounded).any()
+    assert torch.allclose(extractor.features(scalars, rounding=0.0), raw, atol=1e-6)
+    rounded.sum().backward()
+    assert (scalars.grad != 0).any()
+    assert FeatureExtractor(units=2).levels is None
