@@ -244,3 +244,27 @@ def test_no_memory_at_all_is_said(tmp_path):
     run._gradients = no_machine
     with pytest.raises(RuntimeError, match="out of memory with one image at a time"):
         run._step(0, *next(run.batches.along([run._rows(0)])))
+
+
+def test_all_but_the_anchors_can_be_compiled_and_is(monkeypatch):
+    """Four whole graphs, by a backend that takes no time: on a GPU inductor makes them."""
+    config = make_config("smoke", variant="decorrelated_quantised")
+    model = LatentUnitDiffusion(config)
+    model.feature_extractor.levels.fit(torch.randn(100, config.units, 1))
+    model.anchors.fit(torch.randn(100, config.units, config.unit_dim))
+    compile_module, graphs = torch.nn.Module.compile, []
+
+    def backend(graph, _):
+        graphs.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: compile_module(self, backend=backend, fullgraph=True))
+    images, latents = torch.randn(4, 3, 64, 64), torch.randn(4, *model.latent_shape)
+
+    def loss() -> torch.Tensor:
+        torch.manual_seed(0)
+        return model(images, latents, torch.Generator().manual_seed(0)).total
+
+    eager = loss()
+    model.compile_parts()
+    assert torch.allclose(loss(), eager) and len(graphs) == 4
