@@ -23,6 +23,7 @@ class Config:
     extractor_kernels: tuple[tuple[int, int], ...] = ((7, 1), (4, 2), (4, 2), (4, 2), (4, 2))
     extractor_channels: tuple[int, ...] = (64, 128, 256, 256, 256)
     units: int = 20
+    unit_scalars: int = 1
     unit_hidden: tuple[int, ...] = (256, 512)
     unit_dim: int = 32
     normalise_scalars: bool = False
@@ -177,6 +178,7 @@ DEPARTURES = {
 }
 
 DECORRELATED = dict(decorrelation=0.05, kurtosis=0.01)
+PLANAR = DECORRELATED | dict(unit_scalars=2, kurtosis=0.05)
 # The first five are `all`: the paper's four and the project's own. The others take one thing away or change one, for `ablation`.
 VARIANTS: dict[str, dict] = {
     "encdiff": dict(skip_dropout=0.0, anchoring=0.0),
@@ -190,6 +192,10 @@ VARIANTS: dict[str, dict] = {
     "decorrelated_subspace": DECORRELATED | dict(alignment="subspace"),
     # At the end a unit has at most ten exact values.
     "decorrelated_quantised": DECORRELATED | dict(levels=10),
+    # Two scalars a unit: a unit is a surface, on which a ring of hues fits.
+    "planar": PLANAR,
+    "planar_without_anchoring": PLANAR | dict(anchoring=0.0),
+    "planar_subspace": PLANAR | dict(alignment="subspace"),
 }
 ALL_VARIANTS = tuple(VARIANTS)[:5]
 DEFAULT_VARIANTS = ("encdiff", "full", "decorrelated")

@@ -15,8 +15,8 @@ from .models.autoencoder import FIRST_STAGES
 
 
 class Loss(NamedTuple):
-    """Terms of one step: `total` is minimised; `scalars` (batch, units) and `features` (batch, units, dim) feed the anchors'
-    reservoir."""
+    """Terms of one step: `total` is minimised; `scalars` (batch, units * unit_scalars) and `features` (batch, units, dim) feed
+    the anchors' reservoir."""
 
     total: Tensor
     diffusion: Tensor
@@ -41,6 +41,7 @@ class LatentUnitDiffusion(nn.Module):
             config.normalise_scalars,
             config.final_relu,
             config.levels,
+            config.unit_scalars,
         )
         self.anchors = GaussianAnchors(config.units, config.unit_dim, config.max_anchors)
         self.latent_shape = FIRST_STAGES[config.first_stage].latent_shape
@@ -102,7 +103,7 @@ class LatentUnitDiffusion(nn.Module):
         target = self.schedule.get_velocity(latents, noise, time) if velocity else noise
         distance = F.mse_loss if self.config.loss == "mse" else F.l1_loss
         diffusion = distance(self.denoiser(noisy, time, units).float(), target)
-        decorrelation, kurtosis = independence_penalties(scalars)
+        decorrelation, kurtosis = independence_penalties(scalars, self.config.unit_scalars)
         total = diffusion + self.config.decorrelation * decorrelation + self.config.kurtosis * kurtosis
         terms = (diffusion, decorrelation, kurtosis, scalars.float(), features)
         return Loss(total, *(term.detach() for term in terms))
@@ -123,20 +124,22 @@ class LatentUnitDiffusion(nn.Module):
         return latents
 
 
-def independence_penalties(scalars: Tensor) -> tuple[Tensor, Tensor]:
-    """Of the batch's scalars (batch, units): the sum of squared off-diagonal correlations over the number of units, and the mean
-    kurtosis.
+def independence_penalties(scalars: Tensor, unit_scalars: int = 1) -> tuple[Tensor, Tensor]:
+    """Of the batch's scalars (batch, units * unit_scalars): the sum of squared off-diagonal correlations over the number of
+    scalars, and the mean kurtosis.
 
     The project's own addition, not in the paper: it assumes, as the metrics do, that factors are independent. Uncorrelated
     numbers may still mix factors, as any rotation of them is as uncorrelated. Mixtures are closer to Gaussian (kurtosis 3) than
     evenly spread factors (1.8), so that the least kurtosis picks the unmixed ones: independent component analysis (Hyvärinen
-    and Oja 2000).
+    and Oja 2000). Of two scalars a unit, the kurtosis is that of their length: least where they lie on a ring, so that it is the
+    two that follow one hue which share a unit: independent subspace analysis (Hyvärinen and Hoyer 2000).
     """
     scalars = scalars.float()
     standard = (scalars - scalars.mean(dim=0)) / (scalars.std(dim=0) + 1e-5)
     correlation = standard.T @ standard / (len(scalars) - 1)
     off_diagonal = correlation.square().sum() - correlation.diagonal().square().sum()
-    return off_diagonal / scalars.shape[1], standard.pow(4).mean()
+    squared_length = standard.unflatten(1, (-1, unit_scalars)).square().mean(dim=-1)
+    return off_diagonal / scalars.shape[1], squared_length.square().mean()
 
 
 def to_tensor(images) -> Tensor:

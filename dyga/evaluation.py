@@ -15,6 +15,9 @@ from .provenance import locked, write_atomically, write_json
 from .runs import Run, project
 from .seeds import sample_rows
 
+# Where a slider can stand on a unit's path.
+PLACES = 201
+
 
 def evaluate(run: Run) -> dict:
     """Writes the run's codes.safetensors and metrics.json and returns the metrics; what is there already is kept.
@@ -35,7 +38,7 @@ def _evaluate(run: Run) -> dict:
     count = len(rows)
     extractor = run.model.feature_extractor
     features = np.empty((count, config.units, config.unit_dim), np.float32)
-    scalars = np.empty((count, config.units), np.float32)
+    scalars = np.empty((count, config.units * config.unit_scalars), np.float32)
     # In batches: the unit MLPs' hidden layers of all images at once would be hundreds of megabytes.
     for i in range(0, count, 500):
         with torch.no_grad():
@@ -43,8 +46,8 @@ def _evaluate(run: Run) -> dict:
             scalars[i : i + 500], features[i : i + 500] = batch.cpu().numpy(), extractor.features(batch).cpu().numpy()
     mean, axis = principal_axes(features)
     codes = project(features, mean, axis)
-    limits = np.percentile(scalars, [1, 99], axis=0).astype(np.float32)
-    saved = {"rows": rows, "codes": codes, "mean": mean, "axis": axis, "scalar_range": limits}
+    path = np.stack([unit_path(own) for own in np.split(scalars, config.units, axis=1)], axis=1)
+    saved = {"rows": rows, "codes": codes, "mean": mean, "axis": axis, "path": path.reshape(PLACES, -1)}
     write_atomically(run.folder / "codes.safetensors", save({k: np.ascontiguousarray(v) for k, v in saved.items()}))
     result: dict = {"images": count, "anchors": run.anchors.counts.tolist()}
     if data.factors is None:
@@ -89,6 +92,30 @@ def _downstream(codes: np.ndarray, factors: np.ndarray, dci: metrics.DCI, config
     accuracy = np.vstack([few.accuracy, dci.accuracy])
     mean = accuracy.mean(axis=1)
     return {"sizes": [*sizes, config.num_train], "accuracy": accuracy.tolist(), "efficiency": (mean / mean[-1]).tolist()}
+
+
+def unit_path(scalars: np.ndarray, places: int = PLACES) -> np.ndarray:
+    """A way through a unit's scalars (n, 1 or 2), (places, 1 or 2) float32, for a slider to go along.
+
+    One scalar: evenly from its 1st to its 99th percentile. Two: by their angle, once round from where fewest are, each place the
+    median of the fiftieth of all that is nearest in angle.
+    """
+    if scalars.shape[1] == 1:
+        low, high = np.percentile(scalars, [1, 99], axis=0).astype(np.float32)
+        return np.linspace(low, high, places, dtype=np.float32)
+    x, y = (scalars - scalars.mean(axis=0)).T
+    angle = np.arctan2(y, x) % (2 * np.pi)
+    bins = 60
+    counts = np.histogram(angle, bins, (0, 2 * np.pi))[0]
+    # The emptiest stretch of a sixth of the ring; of several, that whose middle is emptiest.
+    stretch = sum(np.roll(counts, shift) for shift in range(-bins // 12, bins // 12 + 1))
+    start = (np.lexsort((counts, stretch))[0] + 0.5) * 2 * np.pi / bins
+    angle = (angle - start) % (2 * np.pi)
+    order = np.argsort(angle, kind="stable")
+    grid = np.linspace(*np.percentile(angle, [1, 99]), places)
+    width = max(len(order) // 50, 1)
+    first = np.clip(np.searchsorted(angle[order], grid) - width // 2, 0, len(order) - width)
+    return np.stack([np.median(scalars[order[i : i + width]], axis=0) for i in first]).astype(np.float32)
 
 
 def principal_axes(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -134,9 +134,8 @@ class Run:
 
     @cached_property
     def curve(self) -> np.ndarray:
-        """(201, units, dim): each unit's features from its 1st to its 99th percentile of scalars in the evaluated sample."""
-        low, high = self.projection["scalar_range"]
-        grid = torch.from_numpy(np.linspace(low, high, 201, dtype=np.float32))
+        """(201, units, dim): each unit's features along the way through the scalars of the evaluated sample (`unit_path`)."""
+        grid = torch.from_numpy(self.projection["path"])
         with torch.no_grad():
             return self.model.feature_extractor.features(grid.to(self.device)).cpu().numpy()
 

@@ -169,7 +169,9 @@ class _Training:
             self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=False)
         # Recent scalars and features, as one tensor. Every process keeps its own share; they are put together when anchors are
         # fitted.
-        self.reservoir = torch.zeros(config.reservoir // self.world, config.units, 1 + config.unit_dim, device=self.device)
+        self.reservoir = torch.zeros(
+            config.reservoir // self.world, config.units, config.unit_scalars + config.unit_dim, device=self.device
+        )
         self.batch = self.micro_batch = config.batch // self.world
         self.first_step, self.seconds, self.anchor_seconds = 0, 0.0, 0.0
         self._resume()
@@ -246,7 +248,8 @@ class _Training:
         every process."""
         before, config = time.monotonic(), self.config
         rows = self.accelerator.gather(self.reservoir[: done * self.batch]).cpu()
-        for kept, points in ((self.model.feature_extractor.levels, rows[..., :1]), (self.model.anchors, rows[..., 1:])):
+        scalars, features = rows.tensor_split([config.unit_scalars], dim=-1)
+        for kept, points in ((self.model.feature_extractor.levels, scalars), (self.model.anchors, features)):
             if kept is not None:
                 anchors = kept if self.device.type == "cpu" else copy.deepcopy(kept).cpu()
                 anchors.fit(points, seed=config.seed, bins=config.anchor_bins, iterations=config.anchor_iterations)
@@ -286,7 +289,7 @@ class _Training:
 
     def _gradients(self, step: int, images: Tensor, latents: Tensor) -> tuple[Tensor, Tensor]:
         """The gradients of the batch, micro-batch by micro-batch; returns mean losses (4,), and scalars and features, as
-        (rows, units, 1 + dim)."""
+        (rows, units, unit_scalars + dim)."""
         # Dropout draws from the global generator: from the noise's own seed its masks would repeat the noise's stream.
         torch.manual_seed(step_seed(self.config.seed, step + 1, stream=2 * self.rank + 1))
         noise = torch.Generator(self.device).manual_seed(step_seed(self.config.seed, step + 1, stream=2 * self.rank))
@@ -299,5 +302,5 @@ class _Training:
                 share = len(part[0]) / len(images)
                 self.accelerator.backward(loss.total * share if share < 1 else loss.total)
             losses.append(share * torch.stack([loss.total.detach(), loss.diffusion, loss.decorrelation, loss.kurtosis]))
-            points.append(torch.cat([loss.scalars.unsqueeze(-1), loss.features], dim=-1))
+            points.append(torch.cat([self.model.feature_extractor.by_unit(loss.scalars), loss.features], dim=-1))
         return torch.stack(losses).sum(dim=0), torch.cat(points)

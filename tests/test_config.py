@@ -30,11 +30,12 @@ def test_json_round_trip(profile, variant):
 
 def test_variants_differ_only_in_what_they_are_named_after():
     ideas = {"variant", "skip_dropout", "anchoring", "decorrelation", "kurtosis"}
-    anchors = {"alignment", "levels"}
+    anchors = {"alignment", "levels", "unit_scalars"}
     full = asdict(make_config(variant="full"))
     for variant in VARIANTS:
         other = asdict(make_config(variant=variant))
-        assert {name for name in full if full[name] != other[name]} <= ideas | (anchors if "_" in variant else set())
+        allowed = ideas | (anchors if "_" in variant or variant == "planar" else set())
+        assert {name for name in full if full[name] != other[name]} <= allowed
     assert full["skip_dropout"] and full["anchoring"] and not full["decorrelation"]
     encdiff = make_config(variant="encdiff")
     assert not (encdiff.skip_dropout or encdiff.anchoring or encdiff.decorrelation)

@@ -103,6 +103,17 @@ def test_rounding_grows_over_its_share_of_the_training():
     assert np.allclose(grown, [0, 0, 0.5, 1, 1])
 
 
+@pytest.mark.parametrize("variant", ["planar", "planar_subspace"])
+def test_units_of_two_scalars_learn_and_go_on_after_a_kill(variant, tmp_path):
+    config = dataclasses.replace(TINY, variant=variant, unit_scalars=2, alignment=make_config(variant=variant).alignment)
+    list(train(config, tmp_path / "whole"))
+    for record in train(config, tmp_path / "cut"):
+        if record["step"] == 10:
+            break
+    list(train(config, tmp_path / "cut"))
+    assert weights(tmp_path / "cut") == weights(tmp_path / "whole")
+
+
 def test_a_quantised_run_ends_with_ten_exact_features_a_unit_or_fewer(tmp_path):
     config = dataclasses.replace(TINY, levels=10, anchoring=0.0)
     list(train(config, tmp_path))
@@ -142,6 +153,15 @@ def test_independence_penalties_from_their_definitions():
     assert decorrelation == pytest.approx(float(expected) / 4, rel=1e-3)
     standard = (scalars - scalars.mean(dim=0)) / scalars.std(dim=0)
     assert kurtosis == pytest.approx(float((standard**4).mean()), rel=1e-3)
+
+
+def test_two_scalars_a_unit_are_penalised_least_on_a_ring():
+    angle = torch.rand(4_000, 2) * 2 * math.pi
+    ring, other = torch.stack([angle.cos(), angle.sin()], dim=-1).unbind(dim=1)
+    whole = independence_penalties(torch.cat([ring, other], dim=1), unit_scalars=2)
+    torn = independence_penalties(torch.cat([ring, other], dim=1)[:, [0, 2, 1, 3]], unit_scalars=2)
+    assert whole[0] == pytest.approx(float(torn[0]), abs=1e-4) and whole[0] < 0.01
+    assert whole[1] == pytest.approx(1, abs=0.02) and torn[1] == pytest.approx(1.25, abs=0.02)
 
 
 def test_unmixed_even_factors_have_less_kurtosis_than_any_rotation_of_them():

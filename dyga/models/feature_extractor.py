@@ -9,14 +9,14 @@ from ..anchoring import GaussianAnchors
 
 
 class UnitMLPs(nn.Module):
-    """One MLP per unit, scalar -> `sizes[-1]` numbers, all units in one batched matrix product a layer."""
+    """One MLP per unit, `inputs` scalars -> `sizes[-1]` numbers, all units in one batched matrix product a layer."""
 
-    def __init__(self, units: int, sizes: Sequence[int], final_relu: bool):
+    def __init__(self, units: int, sizes: Sequence[int], final_relu: bool, inputs: int = 1):
         super().__init__()
-        self.final_relu = final_relu
-        inputs = [1, *sizes[:-1]]
+        self.final_relu, self.inputs = final_relu, inputs
         self.weights = nn.ParameterList(
-            nn.Parameter(torch.randn(units, fan, out) * (2 / fan) ** 0.5) for fan, out in zip(inputs, sizes, strict=True)
+            nn.Parameter(torch.randn(units, fan, out) * (2 / fan) ** 0.5)
+            for fan, out in zip([inputs, *sizes[:-1]], sizes, strict=True)
         )
         # Random first biases spread the kinks over the scalar's range, so that a unit is a curve, not a ray.
         self.biases = nn.ParameterList(
@@ -25,8 +25,8 @@ class UnitMLPs(nn.Module):
         )
 
     def forward(self, scalars: Tensor) -> Tensor:
-        """(batch, units) -> (batch, units, dim)."""
-        hidden = scalars.T.unsqueeze(-1)
+        """(batch, units * inputs) -> (batch, units, dim)."""
+        hidden = scalars.unflatten(1, (-1, self.inputs)).transpose(0, 1)
         for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             hidden = torch.baddbmm(bias, hidden, weight)
             if layer + 1 < len(self.weights) or self.final_relu:
@@ -35,13 +35,14 @@ class UnitMLPs(nn.Module):
 
 
 class FeatureExtractor(nn.Module):
-    """CNN -> `units` scalars -> one MLP per scalar -> latent units.
+    """CNN -> `unit_scalars` scalars a unit, one in the paper -> one MLP a unit -> latent units.
 
     Input images (batch, 3, size, size) in [-1, 1]; output features (batch, units, dim). Defaults are the paper's:
     a 7x7 convolution and four strided 4x4 ones with batch norm and ReLU, 4096 -> 256 -> units, and 1 -> 256 -> 512 -> dim.
 
-    With `levels`, the project's own addition, each unit's scalar is rounded to one of at most so many values, the anchors of
-    that scalar, once `self.levels` has been fitted (latent quantisation, Hsu et al. 2023, with values found in the data).
+    With `levels`, the project's own addition, each unit's scalars are rounded to one of at most so many values, their
+    anchors, once `self.levels` has been fitted (latent quantisation, Hsu et al. 2023, with values found in the data).
+    ValueError unless `unit_scalars` is 1 or 2.
     """
 
     def __init__(
@@ -54,10 +55,13 @@ class FeatureExtractor(nn.Module):
         normalise_scalars: bool = False,
         final_relu: bool = True,
         levels: int = 0,
+        unit_scalars: int = 1,
         image_size: int = 64,
     ):
         super().__init__()
-        self.units, self.dim = units, dim
+        if unit_scalars not in (1, 2):
+            raise ValueError(f"unit_scalars is {unit_scalars}: valid are 1 and 2")
+        self.units, self.dim, self.unit_scalars = units, dim, unit_scalars
         layers: list[nn.Module] = []
         width, size = 3, image_size
         for (kernel, stride), out in zip(kernels, channels, strict=True):
@@ -69,19 +73,26 @@ class FeatureExtractor(nn.Module):
             ]
             width, size = out, (size + 2 * padding - kernel) // stride + 1
         self.convolutions = nn.Sequential(*layers)
-        self.to_scalars = nn.Sequential(nn.Flatten(), nn.Linear(width * size * size, 256), nn.ReLU(), nn.Linear(256, units))
-        self.normalise = nn.BatchNorm1d(units, affine=False) if normalise_scalars else nn.Identity()
-        self.levels = GaussianAnchors(units, 1, levels, start=levels) if levels else None
-        self.unit_mlps = UnitMLPs(units, [*unit_hidden, dim], final_relu)
+        numbers = units * unit_scalars
+        self.to_scalars = nn.Sequential(nn.Flatten(), nn.Linear(width * size * size, 256), nn.ReLU(), nn.Linear(256, numbers))
+        self.normalise = nn.BatchNorm1d(numbers, affine=False) if normalise_scalars else nn.Identity()
+        self.levels = GaussianAnchors(units, unit_scalars, levels, start=levels) if levels else None
+        self.unit_mlps = UnitMLPs(units, [*unit_hidden, dim], final_relu, unit_scalars)
 
     def scalars(self, images: Tensor) -> Tensor:
-        """(batch, 3, size, size) -> (batch, units): the one number that each unit is a curve of."""
+        """(batch, 3, size, size) -> (batch, units * unit_scalars): the one number that each unit is a curve of, or the two
+        that it is a surface of, unit after unit."""
         return self.normalise(self.to_scalars(self.convolutions(images)))
 
+    def by_unit(self, scalars: Tensor) -> Tensor:
+        """(batch, units * unit_scalars) -> (batch, units, unit_scalars)."""
+        return scalars.unflatten(1, (self.units, self.unit_scalars))
+
     def features(self, scalars: Tensor, rounding: float = 1.0) -> Tensor:
-        """(batch, units) -> (batch, units, dim), of scalars that go the share `rounding` of the way to their levels, if any."""
+        """(batch, units * unit_scalars) -> (batch, units, dim), of scalars that go the share `rounding` of the way to their
+        levels, if any."""
         if self.levels is not None and self.levels.fitted:
-            scalars = self.levels.align(scalars.unsqueeze(-1), rounding, mode="quantised").squeeze(-1)
+            scalars = self.levels.align(self.by_unit(scalars), rounding, mode="quantised").flatten(1)
         return self.unit_mlps(scalars)
 
     def forward(self, images: Tensor) -> Tensor:

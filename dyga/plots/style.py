@@ -31,6 +31,9 @@ VARIANTS = {
     "decorrelated_without_kurtosis": "Decorrelated, no kurtosis",
     "decorrelated_subspace": "Decorrelated, subspaces",
     "decorrelated_quantised": "Decorrelated, ten values",
+    "planar": "Planar",
+    "planar_without_anchoring": "Planar, no anchoring",
+    "planar_subspace": "Planar, subspaces",
 }
 
 STYLE = {
@@ -104,12 +107,13 @@ def panel_grid(number: int, height: float, label: str, most: int = 3, width: flo
 
 
 def variant_styles(names: Sequence[str]) -> dict[str, dict]:
-    """Colour and marker per variant: fixed for the project's own, the palette's remainder for others."""
+    """Colour and marker per variant: fixed for the project's own; others take what no variant beside them has."""
     known = list(VARIANTS)
-    others = [name for name in names if name not in known]
-    places = {name: known.index(name) if name in known else len(known) + others.index(name) for name in names}
+    places = {name: known.index(name) for name in names if name in known}
+    free = [place for place in range(len(PALETTE)) if place not in {taken % len(PALETTE) for taken in places.values()}] or [0]
+    places |= {name: free[i % len(free)] for i, name in enumerate(name for name in names if name not in known)}
     return {
-        name: {"color": PALETTE[place % len(PALETTE)], "marker": MARKERS[place % len(MARKERS)]} for name, place in places.items()
+        name: {"color": PALETTE[places[name] % len(PALETTE)], "marker": MARKERS[places[name] % len(MARKERS)]} for name in names
     }
 
 

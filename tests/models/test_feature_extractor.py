@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from dyga import FeatureExtractor
@@ -56,3 +57,15 @@ def test_levels_leave_a_unit_its_values_and_the_scalars_their_gradient():
     rounded.sum().backward()
     assert (scalars.grad != 0).any()
     assert FeatureExtractor(units=2).levels is None
+
+
+def test_two_scalars_a_unit_belong_to_it_alone():
+    extractor = FeatureExtractor(units=3, unit_scalars=2, normalise_scalars=True).eval()
+    assert extractor.scalars(torch.randn(2, 3, 64, 64)).shape == (2, 6)
+    assert extractor(torch.randn(2, 3, 64, 64)).shape == (2, 3, 32)
+    scalars = torch.randn(1, 6, requires_grad=True)
+    extractor.features(scalars)[0, 1].sum().backward()
+    assert scalars.grad[0].nonzero().flatten().tolist() == [2, 3]
+    assert torch.equal(extractor.by_unit(scalars)[0, 1], scalars[0, 2:4])
+    with pytest.raises(ValueError, match="unit_scalars is 3: valid are 1 and 2"):
+        FeatureExtractor(unit_scalars=3)
