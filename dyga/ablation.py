@@ -38,7 +38,10 @@ COMPARISONS = (
     ("decorrelation alone, on top of both", "decorrelated_without_kurtosis", "full"),
     ("kurtosis, on top of decorrelation", "decorrelated", "decorrelated_without_kurtosis"),
     ("anchors' subspaces instead of means", "decorrelated_subspace", "decorrelated"),
-    ("ten exact values a unit instead of means", "decorrelated_quantised", "decorrelated"),
+    ("ten exact values a unit, on top of both and decorrelation", "decorrelated_quantised", "decorrelated"),
+    ("two scalars a unit instead of one", "planar", "decorrelated"),
+    ("anchoring, two scalars a unit", "planar", "planar_without_anchoring"),
+    ("anchors' subspaces instead of means, two scalars a unit", "planar_subspace", "planar"),
 )
 MEASURES = {
     "factor_vae_score": "FactorVAE score",
@@ -54,7 +57,7 @@ MEASURES = {
     "reconstruction": "reconstruction error",
 }
 LOWER_IS_BETTER = ("reconstruction error",)
-REFERENCE = Path(__file__).parent.parent / "figures" / "reference" / "ablation_runs.csv"
+REFERENCE = Path(__file__).parent.parent / "figures" / "reference"
 
 
 def measure(run: Run) -> dict:
@@ -128,9 +131,9 @@ def _by_seed(runs: pd.DataFrame, variants: list[str], measures: list[str]) -> pd
     return rows[measures].mean()[rows.size() == len(variants)]
 
 
-def reference() -> pd.DataFrame:
-    """The `table` of the runs that come with the project (figures/reference/ablation_runs.csv)."""
-    return pd.read_csv(REFERENCE)
+def reference(profile: str = "quick") -> pd.DataFrame:
+    """The `table` of the runs that come with the project, of profile `quick` or `long` (figures/reference/ablation_*.csv)."""
+    return pd.read_csv(REFERENCE / f"ablation_{profile}.csv")
 
 
 def in_words(found: pd.DataFrame, measures: tuple[str, ...] = ("DCI", "MIG")) -> list[str]:
