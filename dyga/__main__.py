@@ -63,10 +63,8 @@ def _add_options(command: argparse.ArgumentParser, name: str) -> None:
     if name == "bench":
         command.add_argument("what", choices=["anchors", "explorers", "train"], help="what to measure")
         command.add_argument("--sizes", default="2000,10000,48000,480000", help="anchors: numbers of feature rows")
-        default = _study_folder(make_config()) / "decorrelated-seed0"
-        command.add_argument(
-            "--run", default=default, help="explorers: a run folder (default: the default run's decorrelated-seed0)"
-        )
+        default = _study_folder(make_config()) / "planar-seed0"
+        command.add_argument("--run", default=default, help="explorers: a run folder (default: the default run's planar-seed0)")
         command.add_argument("--profile", default="paper", help=f"train: {', '.join(PROFILES)} (default: paper)")
         command.add_argument("--batch", default="32", help="train: images a step")
         return
@@ -85,14 +83,14 @@ def _add_options(command: argparse.ArgumentParser, name: str) -> None:
     if name != "evaluate":
         command.add_argument("--profile", default="quick", help=", ".join(PROFILES))
     if name == "train":
-        command.add_argument("--variant", default="decorrelated", help=", ".join(VARIANTS))
+        command.add_argument("--variant", default="planar", help=", ".join(VARIANTS))
         command.add_argument("--seed", default="0", help="a number")
     if name == "baselines":
         command.add_argument("--seed", default="0", help="a number")
     if name in ("train", "first-stage", "factor-probe", "baselines"):
         command.add_argument("--folder", help="where to (default: runs/<dataset>-<profile>/...)")
     if name == "reproduce":
-        sets = "all (the first five) or ablation (every one)"
+        sets = "all (the first six) or ablation (every one)"
         command.add_argument("--variants", default=",".join(DEFAULT_VARIANTS), help=f"{', '.join(VARIANTS)}, {sets}")
         command.add_argument("--seeds", default="0", help="as 0,1 or 0-4")
         command.add_argument("--notebooks", help="as 03,04 (default: all)")

@@ -30,7 +30,7 @@ class Study:
 
     dataset: str = "rooms3d"
     profile: str = "quick"
-    variants: str = "encdiff,full,decorrelated"
+    variants: str = "encdiff,full,planar"
     seeds: str = "0"
     root: str = ".."
     data_dir: str = ""

@@ -39,7 +39,7 @@ def test_variants_differ_only_in_what_they_are_named_after():
     assert full["skip_dropout"] and full["anchoring"] and not full["decorrelation"]
     encdiff = make_config(variant="encdiff")
     assert not (encdiff.skip_dropout or encdiff.anchoring or encdiff.decorrelation)
-    assert make_config(variant="decorrelated").decorrelation == 0.05
+    assert make_config(variant="decorrelated").decorrelation == make_config(variant="planar").decorrelation == 0.05
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_a_configuration_of_other_settings_is_refused():
 
 def test_parse_variants():
     assert parse_variants("full,encdiff,full") == ("full", "encdiff")
-    assert parse_variants("all") == ("encdiff", "skip_dropout", "anchoring", "full", "decorrelated")
+    assert parse_variants("all") == ("encdiff", "skip_dropout", "anchoring", "full", "decorrelated", "planar")
     assert parse_variants("ablation") == tuple(VARIANTS)
     with pytest.raises(ValueError, match="unknown variant '': valid are encdiff"):
         parse_variants("full,")

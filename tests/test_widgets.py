@@ -13,7 +13,7 @@ from dyga.widgets import AnchorExplorer, InterchangeExplorer, PictureChooser, Tr
 
 @pytest.fixture(scope="module")
 def run(study):
-    return load_run(study / "runs" / "rooms3d-smoke" / "decorrelated-seed0")
+    return load_run(study / "runs" / "rooms3d-smoke" / "planar-seed0")
 
 
 @pytest.fixture
@@ -36,6 +36,11 @@ def opened(content: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(content)))
 
 
+def same(one: np.ndarray, other: np.ndarray) -> bool:
+    """But for a grey level: the last bit of a matrix product depends on where in memory its numbers lie."""
+    return one.shape == other.shape and np.abs(one.astype(int) - other).max() <= 1
+
+
 def test_png_and_strip_hold_the_pixels():
     images = np.random.default_rng(0).integers(0, 255, (3, 4, 4, 3), dtype=np.uint8)
     assert np.array_equal(opened(png(images[0], scale=2))[::2, ::2], images[0])
@@ -47,7 +52,7 @@ def test_png_and_strip_hold_the_pixels():
 class TestTraversal:
     def test_the_picture_at_rest_is_the_run_s_own_decoding(self, run, explorer):
         expected = run.decode(run.encode(run.data.images[np.array([5])]))[0]
-        assert np.array_equal(opened(explorer.picture.value)[::5, ::5], expected)
+        assert same(opened(explorer.picture.value)[::5, ::5], expected)
 
     def test_a_slider_changes_the_picture_and_reset_restores_it(self, explorer):
         slider = explorer.rows[0].slider
@@ -67,7 +72,7 @@ class TestTraversal:
         features = run.encode(run.data.images[np.array([5])]).repeat(8, axis=0)
         features[:, first.unit.index] = run.curve[first.slider.value, first.unit.index]
         features[:, second.unit.index] = run.curve[np.linspace(0, 200, 8).round().astype(int), second.unit.index]
-        assert explorer.strip.value == strip(run.decode(features))
+        assert same(opened(explorer.strip.value), opened(strip(run.decode(features))))
 
     def test_snapped_sliders_stand_on_anchors(self, explorer):
         row = next(row for row in explorer.rows if row.anchors)
@@ -133,11 +138,11 @@ class TestInterchange:
     def test_nothing_ticked_is_the_source_and_everything_the_target(self, run):
         explorer = InterchangeExplorer(run, run.data.images, first=(5, 300_000))
         source, target = (run.decode(run.encode(run.data.images[np.array([row])]))[0] for row in (5, 300_000))
-        assert np.array_equal(opened(explorer.pictures["result"].value)[::3, ::3], source)
+        assert same(opened(explorer.pictures["result"].value)[::3, ::3], source)
         for tick in explorer.ticks:
             tick.value = True
         if len(explorer.units) == run.config.units:
-            assert np.array_equal(opened(explorer.pictures["result"].value)[::3, ::3], target)
+            assert same(opened(explorer.pictures["result"].value)[::3, ::3], target)
 
     def test_a_tick_takes_its_unit_or_all_that_follow_the_factor(self, run):
         explorer = InterchangeExplorer(run, run.data.images, first=(5, 300_000))
@@ -145,7 +150,7 @@ class TestInterchange:
         unit = explorer.units[0]
         assert explorer.chosen() == (unit.index,)
         images = run.data.images[np.array([5, 300_000])]
-        assert np.array_equal(opened(explorer.pictures["result"].value)[::3, ::3], run.swap(images[0], images[1], [unit.index]))
+        assert same(opened(explorer.pictures["result"].value)[::3, ::3], run.swap(images[0], images[1], [unit.index]))
         explorer.whole.value = True
         assert set(explorer.chosen()) == {u.index for u in run.active_units if u.factor == unit.factor}
 
@@ -161,7 +166,7 @@ class TestAnchors:
         _, means = run.anchors_along(explorer.units[0].index)
         features = run.encode(images)
         features[:, explorer.units[0].index] = means[-1]
-        assert explorer.pictures.value == strip(run.decode(features))
+        assert same(opened(explorer.pictures.value), opened(strip(run.decode(features))))
         explorer.unit.value = 1
         assert explorer.anchor.value == 0
 

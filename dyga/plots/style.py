@@ -24,6 +24,7 @@ VARIANTS = {
     "full": "Full (DyGA + SD)",
     "encdiff": "EncDiff",
     "decorrelated": "Decorrelated",
+    "planar": "Planar",
     "skip_dropout": "Skip dropout only",
     "anchoring": "Anchoring only",
     "decorrelated_without_anchoring": "Decorrelated, no anchoring",
@@ -31,7 +32,6 @@ VARIANTS = {
     "decorrelated_without_kurtosis": "Decorrelated, no kurtosis",
     "decorrelated_subspace": "Decorrelated, subspaces",
     "decorrelated_quantised": "Decorrelated, ten values",
-    "planar": "Planar",
     "planar_without_anchoring": "Planar, no anchoring",
     "planar_subspace": "Planar, subspaces",
 }
