@@ -25,6 +25,9 @@ COMPARISONS = (
     ("anchoring", "anchoring", "encdiff"),
     ("anchoring, on top of skip dropout", "full", "skip_dropout"),
     ("anchoring, on top of skip dropout and decorrelation", "decorrelated", "decorrelated_without_anchoring"),
+    ("anchoring in the first 35% of the steps only, on top of skip dropout", "full_early", "skip_dropout"),
+    ("anchoring in the second half only, on top of skip dropout", "full_late", "skip_dropout"),
+    ("anchoring five times as strong, on top of skip dropout", "full_strong", "skip_dropout"),
     (
         "skip dropout, mean of the three below",
         "skip_dropout+full+decorrelated",

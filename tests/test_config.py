@@ -30,7 +30,7 @@ def test_json_round_trip(profile, variant):
 
 def test_variants_differ_only_in_what_they_are_named_after():
     ideas = {"variant", "skip_dropout", "anchoring", "decorrelation", "kurtosis"}
-    anchors = {"alignment", "levels", "unit_scalars"}
+    anchors = {"alignment", "levels", "unit_scalars", "anchoring_from", "anchoring_until"}
     full = asdict(make_config(variant="full"))
     for variant in VARIANTS:
         other = asdict(make_config(variant=variant))
