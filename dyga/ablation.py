@@ -25,9 +25,9 @@ COMPARISONS = (
     ("anchoring", "anchoring", "encdiff"),
     ("anchoring, on top of skip dropout", "full", "skip_dropout"),
     ("anchoring, on top of skip dropout and decorrelation", "decorrelated", "decorrelated_without_anchoring"),
-    ("anchoring in the first 35% of the steps only, on top of skip dropout", "full_early", "skip_dropout"),
-    ("anchoring in the second half only, on top of skip dropout", "full_late", "skip_dropout"),
-    ("anchoring five times as strong, on top of skip dropout", "full_strong", "skip_dropout"),
+    ("anchoring early, on top of skip dropout", "full_early", "skip_dropout"),
+    ("anchoring late, on top of skip dropout", "full_late", "skip_dropout"),
+    ("anchoring strongly, on top of skip dropout", "full_strong", "skip_dropout"),
     (
         "skip dropout, mean of the three below",
         "skip_dropout+full+decorrelated",
@@ -40,11 +40,16 @@ COMPARISONS = (
     ("decorrelation and kurtosis, on top of both", "decorrelated", "full"),
     ("decorrelation alone, on top of both", "decorrelated_without_kurtosis", "full"),
     ("kurtosis, on top of decorrelation", "decorrelated", "decorrelated_without_kurtosis"),
-    ("anchors' subspaces instead of means", "decorrelated_subspace", "decorrelated"),
-    ("ten exact values a unit, on top of both and decorrelation", "decorrelated_quantised", "decorrelated"),
-    ("two scalars a unit instead of one", "planar", "decorrelated"),
+    ("anchors' subspaces, decorrelated", "decorrelated_subspace", "decorrelated"),
+    ("ten exact values a unit, decorrelated", "decorrelated_quantised", "decorrelated"),
+    ("two scalars a unit", "planar", "decorrelated"),
+    (
+        "two scalars a unit, with anchoring and without",
+        "planar+planar_without_anchoring",
+        "decorrelated+decorrelated_without_anchoring",
+    ),
     ("anchoring, two scalars a unit", "planar", "planar_without_anchoring"),
-    ("anchors' subspaces instead of means, two scalars a unit", "planar_subspace", "planar"),
+    ("anchors' subspaces, two scalars a unit", "planar_subspace", "planar"),
 )
 MEASURES = {
     "factor_vae_score": "FactorVAE score",

@@ -55,7 +55,7 @@ TABLES = [
     "control",
     "answers",
 ]
-TABLES += ["ablation_runs", "ablation_summary", "ablation_answers", "ablation_factors"]
+TABLES += ["ablation_runs", "ablation_summary", "ablation_answers", "ablation_factors", "ablation_long"]
 
 
 def code(notebook) -> str:

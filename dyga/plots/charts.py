@@ -178,7 +178,7 @@ def differences(rows: Mapping[str, Mapping[str, tuple[float, float, float]]]) ->
     """Differences with their intervals, a row per question and a panel per measure: {question: {measure: (mean, low, high)}}.
     Filled where the interval leaves out 0."""
     metrics = list(dict.fromkeys(metric for found in rows.values() for metric in found))
-    figure, panels = panel_grid(len(metrics), 0.36 * len(rows) + 0.9, "Does it help? Mean differences with 95% intervals")
+    figure, panels = panel_grid(len(metrics), 0.28 * len(rows) + 0.9, "Does it help? Mean differences with 95% intervals")
     for axes, metric in zip(panels, metrics, strict=True):
         axes.axvline(0, color=GREY, linewidth=1)
         for place, found in enumerate(rows.values()):
@@ -195,7 +195,7 @@ def differences(rows: Mapping[str, Mapping[str, tuple[float, float, float]]]) ->
         axes.tick_params(axis="y", labelsize=8)
         axes.tick_params(axis="y", length=0)
         axes.margins(x=0.08)
-        axes.xaxis.set_major_locator(MaxNLocator(4))
+        axes.xaxis.set_major_locator(MaxNLocator(3))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:+.2g}" if value else "0"))
         axes.grid(False, axis="x")
     return figure
