@@ -26,6 +26,7 @@ COMPARISONS = (
     ("anchoring, on top of skip dropout", "full", "skip_dropout"),
     ("anchoring, on top of skip dropout and decorrelation", "decorrelated", "decorrelated_without_anchoring"),
     ("anchoring early, on top of skip dropout", "full_early", "skip_dropout"),
+    ("anchoring late, on top of skip dropout", "full_late", "skip_dropout"),
     ("anchoring strongly, on top of skip dropout", "full_strong", "skip_dropout"),
     (
         "skip dropout, mean of the three below",

@@ -190,6 +190,7 @@ VARIANTS: dict[str, dict] = {
     # Two scalars a unit: a unit is a surface, on which a ring of hues fits.
     "planar": PLANAR,
     "full_early": dict(anchoring_until=0.35),
+    "full_late": dict(anchoring_from=0.5),
     "full_strong": dict(anchoring=0.5),
     "decorrelated_without_anchoring": DECORRELATED | dict(anchoring=0.0),
     "decorrelated_without_skip_dropout": DECORRELATED | dict(skip_dropout=0.0),

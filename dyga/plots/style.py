@@ -28,6 +28,7 @@ VARIANTS = {
     "skip_dropout": "Skip dropout only",
     "anchoring": "Anchoring only",
     "full_early": "Full, anchoring early",
+    "full_late": "Full, anchoring late",
     "full_strong": "Full, anchoring strong",
     "decorrelated_without_anchoring": "Decorrelated, no anchoring",
     "decorrelated_without_skip_dropout": "Decorrelated, no skip dropout",
