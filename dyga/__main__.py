@@ -90,7 +90,7 @@ def _add_options(command: argparse.ArgumentParser, name: str) -> None:
     if name in ("train", "first-stage", "factor-probe", "baselines"):
         command.add_argument("--folder", help="where to (default: runs/<dataset>-<profile>/...)")
     if name == "reproduce":
-        sets = "all (the first six) or ablation (every one)"
+        sets = "all (the first seven) or ablation (every one)"
         command.add_argument("--variants", default=",".join(DEFAULT_VARIANTS), help=f"{', '.join(VARIANTS)}, {sets}")
         command.add_argument("--seeds", default="0", help="as 0,1 or 0-4")
         command.add_argument("--notebooks", help="as 03,04 (default: all)")

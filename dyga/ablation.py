@@ -49,6 +49,7 @@ COMPARISONS = (
         "decorrelated+decorrelated_without_anchoring",
     ),
     ("anchoring, two scalars a unit", "planar", "planar_without_anchoring"),
+    ("pruning, two scalars a unit", "pruned", "planar"),
     ("anchors' subspaces, two scalars a unit", "planar_subspace", "planar"),
 )
 MEASURES = {

@@ -52,6 +52,12 @@ class Config:
     levels: int = 0
     levels_from: float = 0.3
     levels_until: float = 0.8
+    prune_loss: float = 0.0
+    prune_redundant: float = 1.0
+    prune_from: float = 0.3
+    prune_until: float = 0.75
+    prune_times: int = 20
+    min_units: int = 8
     # diffusion
     prediction: str = "epsilon"
     loss: str = "l1"
@@ -179,7 +185,8 @@ DEPARTURES = {
 
 DECORRELATED = dict(decorrelation=0.05, kurtosis=0.01)
 PLANAR = DECORRELATED | dict(unit_scalars=2, kurtosis=0.05)
-# The first six are `all`: the paper's four and the project's own two. The others take one thing away or change one, for
+PRUNED = PLANAR | dict(prune_loss=0.01, prune_redundant=0.3)
+# The first seven are `all`: the paper's four and the project's own three. The others take one thing away or change one, for
 # `ablation`.
 VARIANTS: dict[str, dict] = {
     "encdiff": dict(skip_dropout=0.0, anchoring=0.0),
@@ -189,6 +196,8 @@ VARIANTS: dict[str, dict] = {
     "decorrelated": DECORRELATED,
     # Two scalars a unit: a unit is a surface, on which a ring of hues fits.
     "planar": PLANAR,
+    # Units that the denoiser does without, or that tell what another tells, leave.
+    "pruned": PRUNED,
     "full_early": dict(anchoring_until=0.35),
     "full_late": dict(anchoring_from=0.5),
     "full_strong": dict(anchoring=0.5),
@@ -201,7 +210,7 @@ VARIANTS: dict[str, dict] = {
     "planar_without_anchoring": PLANAR | dict(anchoring=0.0),
     "planar_subspace": PLANAR | dict(alignment="subspace"),
 }
-ALL_VARIANTS = tuple(VARIANTS)[:6]
+ALL_VARIANTS = tuple(VARIANTS)[:7]
 DEFAULT_VARIANTS = ("encdiff", "full", "planar")
 DATASETS = ("rooms3d", "shapes3d", "mpi3d_toy", "mpi3d_realistic", "mpi3d_real", "cars3d", "dsprites", "celeba")
 
@@ -231,7 +240,7 @@ def from_json(text: str) -> Config:
 
 
 def parse_variants(text: str) -> tuple[str, ...]:
-    """'encdiff,full' -> variant names in the order given; 'all': the first six; 'ablation': all there are. ValueError lists the
+    """'encdiff,full' -> variant names in the order given; 'all': the first seven; 'ablation': all there are. ValueError lists the
     valid."""
     sets = {"all": ALL_VARIANTS, "ablation": tuple(VARIANTS)}
     names = sets.get(text) or tuple(dict.fromkeys(text.split(",")))

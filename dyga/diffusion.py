@@ -95,6 +95,14 @@ class LatentUnitDiffusion(nn.Module):
         scalars = self.feature_extractor.scalars(images)
         features = self.feature_extractor.features(scalars, self.rounding).float()
         units = self.align(features)
+        diffusion = self.denoising_loss(units, latents, generator)
+        decorrelation, kurtosis = independence_penalties(scalars, self.config.unit_scalars)
+        total = diffusion + self.config.decorrelation * decorrelation + self.config.kurtosis * kurtosis
+        terms = (diffusion, decorrelation, kurtosis, scalars.float(), features)
+        return Loss(total, *(term.detach() for term in terms))
+
+    def denoising_loss(self, units: Tensor, latents: Tensor, generator: torch.Generator) -> Tensor:
+        """Mean loss of latents (batch, *latent_shape) at random times, given units (batch, units, dim)."""
         noise = torch.randn(latents.shape, generator=generator, device=generator.device).to(latents)
         time = torch.randint(self.config.timesteps, (len(latents),), generator=generator, device=generator.device)
         time = time.to(latents.device)
@@ -102,11 +110,7 @@ class LatentUnitDiffusion(nn.Module):
         velocity = self.config.prediction == "v_prediction"
         target = self.schedule.get_velocity(latents, noise, time) if velocity else noise
         distance = F.mse_loss if self.config.loss == "mse" else F.l1_loss
-        diffusion = distance(self.denoiser(noisy, time, units).float(), target)
-        decorrelation, kurtosis = independence_penalties(scalars, self.config.unit_scalars)
-        total = diffusion + self.config.decorrelation * decorrelation + self.config.kurtosis * kurtosis
-        terms = (diffusion, decorrelation, kurtosis, scalars.float(), features)
-        return Loss(total, *(term.detach() for term in terms))
+        return distance(self.denoiser(noisy, time, units).float(), target)
 
     @torch.no_grad()
     def sample(self, features: Tensor, steps: int = 10, seed: int = 0, same_noise: bool = True) -> Tensor:

@@ -45,6 +45,7 @@ def _evaluate(run: Run) -> dict:
             batch = extractor.scalars(to_tensor(data.images[rows[i : i + 500]]).to(run.device))
             scalars[i : i + 500], features[i : i + 500] = batch.cpu().numpy(), extractor.features(batch).cpu().numpy()
     mean, axis = principal_axes(features)
+    axis *= extractor.active.cpu().numpy()[:, None]  # of a pruned unit nothing but rounding errors would be left
     codes = project(features, mean, axis)
     path = np.stack([unit_path(own) for own in np.split(scalars, config.units, axis=1)], axis=1)
     saved = {"rows": rows, "codes": codes, "mean": mean, "axis": axis, "path": path.reshape(PLACES, -1)}

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # One run a task on a SLURM cluster, the same command as anywhere:  sbatch dyga/slurm.sh shapes3d [profile]
-# Tasks 0-29 are six variants times five seeds. Afterwards ./run_all.sh with the same data set, profile, variants and seeds
+# Tasks 0-34 are seven variants times five seeds. Afterwards ./run_all.sh with the same data set, profile, variants and seeds
 # finds the runs done, and makes the tables and the report. Set up and prepare first: ./run_all.sh test --co; dyga data prepare NAME.
-#SBATCH --job-name=dyga --array=0-29 --gpus=1 --cpus-per-task=8 --mem=32G --time=24:00:00 --output=runs/slurm-%a.txt
+#SBATCH --job-name=dyga --array=0-34 --gpus=1 --cpus-per-task=8 --mem=32G --time=24:00:00 --output=runs/slurm-%a.txt
 set -euo pipefail
 cd "${SLURM_SUBMIT_DIR:-$(dirname "${BASH_SOURCE[0]}")/..}"
 dataset=${1:?usage: sbatch dyga/slurm.sh DATASET [PROFILE]}
 profile=${2:-paper}
-variants=(encdiff skip_dropout anchoring full decorrelated planar)
+variants=(encdiff skip_dropout anchoring full decorrelated planar pruned)
 task=${SLURM_ARRAY_TASK_ID:?run this with sbatch}
 folder=runs/${dataset}-${profile}/first_stage
 # The first task makes what all share; the others wait for it.
@@ -16,4 +16,4 @@ if [ "$task" = 0 ]; then
 else
     until [ -f "$folder/model.safetensors" ]; do sleep 30; done
 fi
-exec .venv/bin/dyga train --dataset "$dataset" --profile "$profile" --variant "${variants[task % 6]}" --seed $((task / 6))
+exec .venv/bin/dyga train --dataset "$dataset" --profile "$profile" --variant "${variants[task % 7]}" --seed $((task / 7))

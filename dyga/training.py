@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.utils import broadcast
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -27,7 +28,10 @@ from .data import load_dataset
 from .diffusion import LatentUnitDiffusion, to_tensor
 from .first_stage import StoredLatents, make_first_stage
 from .provenance import exit_if_orphaned, locked, write_json
+from .pruning import IMAGES, prune
 from .seeds import sample_rows, step_seed
+
+_PRUNING = 1_000_000  # a stream of random numbers that no process has
 
 
 def learning_rate(config: Config, step: int) -> float:
@@ -172,6 +176,8 @@ class _Training:
         self.reservoir = torch.zeros(
             config.reservoir // self.world, config.units, config.unit_scalars + config.unit_dim, device=self.device
         )
+        span = np.linspace(config.prune_from, config.prune_until, config.prune_times) * config.steps
+        self.prune_steps = set(span.astype(int).tolist()) if config.prune_loss else set()
         self.batch = self.micro_batch = config.batch // self.world
         self.first_step, self.seconds, self.anchor_seconds = 0, 0.0, 0.0
         self._resume()
@@ -216,6 +222,8 @@ class _Training:
             done = step + 1
             if (config.anchoring or config.levels) and (done % config.refit_every == 0 or done == config.steps):
                 self._refit(done)
+            if done in self.prune_steps:
+                self._prune(done)
             if done % 10 == 0 or done == config.steps:
                 self.seconds = time.monotonic() - start
                 record = self._record(done, torch.stack(recent).mean(dim=0).tolist())
@@ -256,6 +264,15 @@ class _Training:
                 if anchors is not kept:
                     kept.load_state_dict(anchors.state_dict())
         self.anchor_seconds += time.monotonic() - before
+
+    def _prune(self, done: int) -> None:
+        """Takes units out, the same in every process."""
+        random = np.random.default_rng(step_seed(self.config.seed, done, stream=_PRUNING))
+        rows = random.integers(len(self.batches), size=IMAGES)
+        images, latents = next(self.batches.along([rows]))
+        recent = self.accelerator.gather(self.reservoir[: done * self.batch])[..., : self.config.unit_scalars]
+        prune(self.model, images, latents, recent)
+        broadcast(self.model.feature_extractor.active)
 
     def _rows(self, step: int) -> np.ndarray:
         """This process's share of the step's rows."""

@@ -30,11 +30,11 @@ def test_json_round_trip(profile, variant):
 
 def test_variants_differ_only_in_what_they_are_named_after():
     ideas = {"variant", "skip_dropout", "anchoring", "decorrelation", "kurtosis"}
-    anchors = {"alignment", "levels", "unit_scalars", "anchoring_from", "anchoring_until"}
+    anchors = {"alignment", "levels", "unit_scalars", "anchoring_from", "anchoring_until"} | {"prune_loss", "prune_redundant"}
     full = asdict(make_config(variant="full"))
     for variant in VARIANTS:
         other = asdict(make_config(variant=variant))
-        allowed = ideas | (anchors if "_" in variant or variant == "planar" else set())
+        allowed = ideas | (anchors if "_" in variant or variant in ("planar", "pruned") else set())
         assert {name for name in full if full[name] != other[name]} <= allowed
     assert full["skip_dropout"] and full["anchoring"] and not full["decorrelation"]
     encdiff = make_config(variant="encdiff")
@@ -66,7 +66,7 @@ def test_a_configuration_of_other_settings_is_refused():
 
 def test_parse_variants():
     assert parse_variants("full,encdiff,full") == ("full", "encdiff")
-    assert parse_variants("all") == ("encdiff", "skip_dropout", "anchoring", "full", "decorrelated", "planar")
+    assert parse_variants("all") == ("encdiff", "skip_dropout", "anchoring", "full", "decorrelated", "planar", "pruned")
     assert parse_variants("ablation") == tuple(VARIANTS)
     with pytest.raises(ValueError, match="unknown variant '': valid are encdiff"):
         parse_variants("full,")

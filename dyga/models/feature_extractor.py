@@ -78,11 +78,14 @@ class FeatureExtractor(nn.Module):
         self.normalise = nn.BatchNorm1d(numbers, affine=False) if normalise_scalars else nn.Identity()
         self.levels = GaussianAnchors(units, unit_scalars, levels, start=levels) if levels else None
         self.unit_mlps = UnitMLPs(units, [*unit_hidden, dim], final_relu, unit_scalars)
+        # 0 for units that were pruned: their scalars are 0, so that their features are constant.
+        self.register_buffer("active", torch.ones(units))
 
     def scalars(self, images: Tensor) -> Tensor:
         """(batch, 3, size, size) -> (batch, units * unit_scalars): the one number that each unit is a curve of, or the two
         that it is a surface of, unit after unit."""
-        return self.normalise(self.to_scalars(self.convolutions(images)))
+        scalars = self.normalise(self.to_scalars(self.convolutions(images)))
+        return scalars * self.active.repeat_interleave(self.unit_scalars)
 
     def by_unit(self, scalars: Tensor) -> Tensor:
         """(batch, units * unit_scalars) -> (batch, units, unit_scalars)."""

@@ -25,6 +25,7 @@ VARIANTS = {
     "encdiff": "EncDiff",
     "decorrelated": "Decorrelated",
     "planar": "Planar",
+    "pruned": "Pruned",
     "skip_dropout": "Skip dropout only",
     "anchoring": "Anchoring only",
     "full_early": "Full, anchoring early",
