@@ -72,7 +72,7 @@ def test_two_views_of_one_ring_are_redundant_and_two_rings_are_not(seed, turn):
     assert told[2, 0] > 0.95  # the double angle is a square of the single one ...
     assert told[0, 2] < 0.1  # ... which it does not tell back
     assert told[3].max() < 0.1 and told[:, 3].max() < 0.1
-    assert told[:, 4] == pytest.approx(0, abs=1e-3) and not told[4].any() and not told.diagonal().any()
+    assert told[:, 4].max() < 1e-3 and not told[4].any() and not told.diagonal().any()
 
 
 def test_one_scalar_tells_its_square_but_not_the_reverse():
