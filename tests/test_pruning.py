@@ -68,7 +68,7 @@ def test_two_views_of_one_ring_are_redundant_and_two_rings_are_not(seed, turn):
     constant = torch.zeros(2_000, 1, 2)
     told = redundancy(torch.cat([rings(a, a + turn, 2 * a, b), constant], dim=1))
     assert told.shape == (5, 5)
-    assert told[:2, :2].fill_diagonal_(1).min() > 0.95
+    assert told[0, 1] > 0.95 and told[1, 0] > 0.95
     assert told[2, 0] > 0.95  # the double angle is a square of the single one ...
     assert told[0, 2] < 0.1  # ... which it does not tell back
     assert told[3].max() < 0.1 and told[:, 3].max() < 0.1
