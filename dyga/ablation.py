@@ -43,6 +43,7 @@ COMPARISONS = (
     ("anchors' subspaces, decorrelated", "decorrelated_subspace", "decorrelated"),
     ("ten exact values a unit, decorrelated", "decorrelated_quantised", "decorrelated"),
     ("two scalars a unit", "planar", "decorrelated"),
+    ("decorrelation, kurtosis and two scalars, on top of both", "planar", "full"),
     (
         "two scalars a unit, with anchoring and without",
         "planar+planar_without_anchoring",
