@@ -22,6 +22,7 @@ FLOORS = {
     "seeds": 1,
     "live": 6,
     "training": 5,
+    "pruning": 4,
     "runs": 5,
     "bench": 7,
     "diffusion": 3,
