@@ -57,7 +57,7 @@ def test_workers_run_side_by_side_and_a_failed_one_is_named(tmp_path, monkeypatc
 @pytest.mark.parametrize(("task", "calls"), [
     ("0", ["first-stage --dataset cars3d --profile smoke",
            "train --dataset cars3d --profile smoke --variant encdiff --seed 0"]),
-    ("16", ["train --dataset cars3d --profile smoke --variant decorrelated --seed 2"]),
+    ("20", ["train --dataset cars3d --profile smoke --variant pruned --seed 2"]),
 ])  # fmt: skip
 def test_each_task_of_the_slurm_array_trains_its_own_run(tmp_path, task, calls):
     executable(tmp_path / ".venv" / "bin" / "dyga", f'echo "$@" >> {tmp_path}/calls')
