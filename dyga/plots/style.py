@@ -122,6 +122,8 @@ def variant_styles(names: Sequence[str]) -> dict[str, dict]:
 
 
 def words(name: str) -> str:
-    """A factor's or variant's name as a reader expects it: `floor_hue` becomes `Floor hue`."""
+    """A factor's or variant's name as a reader expects it: `floor_hue` becomes `Floor hue`, `encdiff, unit 3` becomes
+    `EncDiff, unit 3`."""
+    name, *more = name.split(", ")
     text = name.replace("_", " ")
-    return VARIANTS.get(name, text[:1].upper() + text[1:])
+    return ", ".join([VARIANTS.get(name, text[:1].upper() + text[1:]), *more])
