@@ -63,8 +63,8 @@ def _add_options(command: argparse.ArgumentParser, name: str) -> None:
     if name == "bench":
         command.add_argument("what", choices=["anchors", "explorers", "train"], help="what to measure")
         command.add_argument("--sizes", default="2000,10000,48000,480000", help="anchors: numbers of feature rows")
-        default = _study_folder(make_config()) / "planar-seed0"
-        command.add_argument("--run", default=default, help="explorers: a run folder (default: the default run's planar-seed0)")
+        default = _study_folder(make_config()) / "pruned-seed0"
+        command.add_argument("--run", default=default, help="explorers: a run folder (default: the default run's pruned-seed0)")
         command.add_argument("--profile", default="paper", help=f"train: {', '.join(PROFILES)} (default: paper)")
         command.add_argument("--batch", default="32", help="train: images a step")
         return
@@ -83,7 +83,7 @@ def _add_options(command: argparse.ArgumentParser, name: str) -> None:
     if name != "evaluate":
         command.add_argument("--profile", default="quick", help=", ".join(PROFILES))
     if name == "train":
-        command.add_argument("--variant", default="planar", help=", ".join(VARIANTS))
+        command.add_argument("--variant", default="pruned", help=", ".join(VARIANTS))
         command.add_argument("--seed", default="0", help="a number")
     if name == "baselines":
         command.add_argument("--seed", default="0", help="a number")

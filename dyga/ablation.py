@@ -50,7 +50,9 @@ COMPARISONS = (
         "decorrelated+decorrelated_without_anchoring",
     ),
     ("anchoring, two scalars a unit", "planar", "planar_without_anchoring"),
-    ("pruning, two scalars a unit", "pruned", "planar"),
+    ("pruning, two scalars a unit", "pruned_with_skip_dropout", "planar"),
+    ("skip dropout, on top of pruning", "pruned_with_skip_dropout", "pruned"),
+    ("pruning and no skip dropout, two scalars a unit", "pruned", "planar"),
     ("anchors' subspaces, two scalars a unit", "planar_subspace", "planar"),
 )
 MEASURES = {
@@ -142,7 +144,7 @@ def _by_seed(runs: pd.DataFrame, variants: list[str], measures: list[str]) -> pd
 
 
 def reference(profile: str = "quick") -> pd.DataFrame:
-    """The `table` of the runs that come with the project, of profile `quick` or `long` (figures/reference/ablation_*.csv)."""
+    """The `table` of the runs that come with the project: `quick`, `long` or `longer` (figures/reference/ablation_*.csv)."""
     return pd.read_csv(REFERENCE / f"ablation_{profile}.csv")
 
 

@@ -17,7 +17,7 @@ from IPython.display import Image
 from matplotlib.figure import Figure
 
 from . import report
-from .config import VARIANTS, Config, dataset_slug, make_config, parse_numbers, parse_variants
+from .config import DEFAULT_VARIANTS, VARIANTS, Config, dataset_slug, make_config, parse_numbers, parse_variants
 from .data import load_dataset, prepare_dataset
 from .provenance import describe, write_atomically, write_json
 
@@ -30,7 +30,7 @@ class Study:
 
     dataset: str = "rooms3d"
     profile: str = "quick"
-    variants: str = "encdiff,full,planar"
+    variants: str = ",".join(DEFAULT_VARIANTS)
     seeds: str = "0"
     root: str = ".."
     data_dir: str = ""

@@ -28,7 +28,7 @@ def test_bench_reports_both_sides_and_restores_the_threads():
 
 
 def test_the_explorers_bench_times_new_and_seen_pictures(study):
-    folder = study / "runs" / "rooms3d-smoke" / "planar-seed0"
+    folder = study / "runs" / "rooms3d-smoke" / "pruned-seed0"
     table = bench_explorers(load_run(folder), moves=5).set_index("what")
     assert list(table.index) == ["new picture", "seen picture", "strip of eight"]
     assert (table["median ms"] <= table["95% ms"]).all()

@@ -10,7 +10,7 @@ from dyga.config import DATASETS
 
 WRONG = {
     "option": (["--colour", "red"], "unrecognized arguments: --colour red: valid are --check, --data-dir"),
-    "profile": (["--profile", "fast"], "unknown profile 'fast': valid are quick, smoke, long, paper"),
+    "profile": (["--profile", "fast"], "unknown profile 'fast': valid are quick, smoke, long, longer, paper"),
     "no value": (["--profile"], "argument --profile: expected one argument"),
     "dataset": (["--dataset", "mnist"], "unknown data set 'mnist': valid are rooms3d, shapes3d, mpi3d_toy, "),
     "folder": (["--dataset", "folder:/no/such"], "--dataset folder:/no/such: there is no such folder"),
@@ -47,7 +47,7 @@ def test_wrong_input_is_found_before_the_set_up(tmp_path):
     subprocess.run(["git", "clone", "-q", str(ROOT), str(copy)], check=True)
     done = subprocess.run([copy / "run_all.sh", "--profile", "fast"], capture_output=True, text=True)
     assert done.returncode == 2
-    assert "valid are quick, smoke, long, paper" in done.stderr
+    assert "valid are quick, smoke, long, longer, paper" in done.stderr
     status = subprocess.run(["git", "-C", str(copy), "status", "--porcelain", "--ignored"], capture_output=True)
     assert status.stdout == b""
 

@@ -45,7 +45,7 @@ def test_variants_differ_only_in_what_they_are_named_after():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (dict(profile="fast"), "unknown profile 'fast': valid are quick, smoke, long, paper"),
+        (dict(profile="fast"), "unknown profile 'fast': valid are quick, smoke, long, longer, paper"),
         (
             dict(variant="x"),
             f"unknown variant 'x': valid are {', '.join(VARIANTS)}",

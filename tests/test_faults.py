@@ -15,7 +15,7 @@ from dyga.data import CATALOG
 from dyga.data.catalog import RemoteFile
 from dyga.provenance import locked
 
-COMMAND = ("train", "--profile", "smoke", "--variant", "planar", "--folder")
+COMMAND = ("train", "--profile", "smoke", "--variant", "pruned", "--folder")
 
 
 def one_line(done: subprocess.CompletedProcess) -> str:
@@ -27,7 +27,7 @@ def one_line(done: subprocess.CompletedProcess) -> str:
 @pytest.fixture
 def interrupted(study, tmp_path):
     """A run folder whose disk was full at the first checkpoint: no file could be larger than half a megabyte."""
-    folder = tmp_path / "runs" / "rooms3d-smoke" / "planar-seed0"
+    folder = tmp_path / "runs" / "rooms3d-smoke" / "pruned-seed0"
     done = subprocess.run(
         [sys.executable, "-m", "dyga", *COMMAND, str(folder)],
         cwd=ROOT,
@@ -42,7 +42,7 @@ def interrupted(study, tmp_path):
 def finishes_like(study, folder):
     done = dyga(*COMMAND, str(folder))
     assert done.returncode == 0, done.stderr
-    finished = study / "runs" / "rooms3d-smoke" / "planar-seed0"
+    finished = study / "runs" / "rooms3d-smoke" / "pruned-seed0"
     assert (folder / "metrics.json").read_text() == (finished / "metrics.json").read_text()
 
 

@@ -63,7 +63,7 @@ def test_alone_is_never_more_than_followed(seed, factor):
 
 
 def test_measured_once_for_every_factor_and_way(study):
-    folder = study / "runs" / "rooms3d-smoke" / "planar-seed0"
+    folder = study / "runs" / "rooms3d-smoke" / "pruned-seed0"
     run = load_run(folder)
     records = json.loads((folder / "control.json").read_text())  # notebook 06 left it
     assert measure_control(run) == records
@@ -83,7 +83,7 @@ def test_the_probe_is_trained_once_and_says_how_well_it_reads(study, tmp_path):
     train_factor_probe(config, trained)
     assert (trained / weights).stat().st_mtime_ns == before
     accuracy = json.loads((trained / "provenance.json").read_text())["accuracy"]
-    run = load_run(trained.parent / "planar-seed0")
+    run = load_run(trained.parent / "pruned-seed0")
     assert list(accuracy) == list(run.data.factor_names)
     assert read(load_factor_probe(run), run.data.images[:3]).shape == (3, 6)
 
@@ -103,7 +103,7 @@ def _pictures(folder):
 
 
 def test_a_missing_probe_is_named(study, tmp_path):
-    run = load_run(study / "runs" / "rooms3d-smoke" / "planar-seed0")
-    run.folder = tmp_path / "planar-seed0"
+    run = load_run(study / "runs" / "rooms3d-smoke" / "pruned-seed0")
+    run.folder = tmp_path / "pruned-seed0"
     with pytest.raises(ValueError, match=r"factor_probe/model.safetensors: there is no such checkpoint"):
         load_factor_probe(run)

@@ -14,7 +14,7 @@ from dyga import live, load_run
 
 @pytest.fixture(scope="module")
 def run(study):
-    return load_run(study / "runs" / "rooms3d-smoke" / "planar-seed0")
+    return load_run(study / "runs" / "rooms3d-smoke" / "pruned-seed0")
 
 
 def sheet_and_data(page: str) -> tuple[np.ndarray, dict]:

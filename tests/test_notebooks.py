@@ -55,7 +55,7 @@ TABLES = [
     "control",
     "answers",
 ]
-TABLES += ["ablation_runs", "ablation_summary", "ablation_answers", "ablation_factors", "ablation_long"]
+TABLES += ["ablation_runs", "ablation_summary", "ablation_answers", "ablation_factors", "ablation_long", "ablation_longer"]
 
 
 def code(notebook) -> str:
@@ -87,10 +87,10 @@ def test_every_notebook_ran_without_an_error(study):
         assert (study / "runs" / "rooms3d-smoke" / "notebooks" / f"{name}.html").exists()
 
 
-def test_pictures_and_sliders_show_the_planar_run(study):
+def test_pictures_and_sliders_show_the_pruned_run(study):
     executed = nbformat.read(study / "runs" / "rooms3d-smoke" / "notebooks" / "06_latent_traversal.ipynb", as_version=4)
     printed = "".join(output.get("text", "") for cell in executed.cells for output in cell.get("outputs", []))
-    assert "run planar-seed0:" in printed
+    assert "run pruned-seed0:" in printed
 
 
 def test_figures_and_tables_say_where_they_come_from(study):
@@ -114,7 +114,7 @@ def test_all_is_under_out_and_the_checkout_stays_clean(study):
         "baselines-seed0",
         "encdiff-seed0",
         "full-seed0",
-        "planar-seed0",
+        "pruned-seed0",
     }
 
 
@@ -149,10 +149,10 @@ def test_own_images(tmp_path):
     pictures.mkdir()
     for i, image in enumerate(load_digits().images[:120]):
         Image.fromarray((image * 255 / 16).astype("uint8")).resize((80, 70)).save(pictures / f"{i:03d}.png")
-    out = ["--out", str(tmp_path / "out"), "--variants", "planar"]
+    out = ["--out", str(tmp_path / "out"), "--variants", "pruned"]
     done = dyga("reproduce", "--profile", "smoke", "--dataset", f"folder:{pictures}", *out)
     assert done.returncode == 0, done.stderr
-    values = json.loads((tmp_path / "out/runs/folder-pictures-smoke/planar-seed0/metrics.json").read_text())
+    values = json.loads((tmp_path / "out/runs/folder-pictures-smoke/pruned-seed0/metrics.json").read_text())
     assert "no factors" in values["note"] and "mig" not in values
     assert (tmp_path / "out/figures/folder-pictures-smoke/traversals.png").exists()
     report = (tmp_path / "out/runs/folder-pictures-smoke/report.html").read_text()

@@ -8,7 +8,7 @@ from dyga import load_run
 
 @pytest.fixture(scope="module")
 def run(study):
-    return load_run(study / "runs" / "rooms3d-smoke" / "planar-seed0")
+    return load_run(study / "runs" / "rooms3d-smoke" / "pruned-seed0")
 
 
 @pytest.fixture(scope="module")

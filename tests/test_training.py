@@ -192,8 +192,8 @@ def test_a_checkpoint_of_another_configuration_is_refused(trained):
 
 def test_sigkill_at_some_moment_changes_nothing(study, tmp_path):
     """A run of the command line, killed twice, ends with the study's metrics.json."""
-    folder = tmp_path / "runs" / "rooms3d-smoke" / "planar-seed0"
-    command = ["train", "--profile", "smoke", "--variant", "planar", "--folder", str(folder)]
+    folder = tmp_path / "runs" / "rooms3d-smoke" / "pruned-seed0"
+    command = ["train", "--profile", "smoke", "--variant", "pruned", "--folder", str(folder)]
     for at_least in (12, 25):
         process = subprocess.Popen(
             [sys.executable, "-m", "dyga", *command],
@@ -211,17 +211,17 @@ def test_sigkill_at_some_moment_changes_nothing(study, tmp_path):
         process.wait()
     done = dyga(*command)
     assert done.returncode == 0, done.stderr
-    finished = study / "runs" / "rooms3d-smoke" / "planar-seed0" / "metrics.json"
+    finished = study / "runs" / "rooms3d-smoke" / "pruned-seed0" / "metrics.json"
     assert (folder / "metrics.json").read_text() == finished.read_text()
 
 
 def test_two_processes_train_as_one_does_and_one_of_them_writes(study, tmp_path):
-    folder = tmp_path / "planar-seed0"
+    folder = tmp_path / "pruned-seed0"
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "dyga", "train"]
     command = [sys.executable, *launch, "--profile", "smoke", "--folder", str(folder)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stderr
-    alone = study / "runs" / "rooms3d-smoke" / "planar-seed0"
+    alone = study / "runs" / "rooms3d-smoke" / "pruned-seed0"
     logs = [[json.loads(line) for line in (f / "log.jsonl").read_text().splitlines()] for f in (folder, alone)]
     assert [r["step"] for r in logs[0]] == [r["step"] for r in logs[1]]
     ours, theirs = ([r["diffusion"] for r in log] for log in logs)

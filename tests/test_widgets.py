@@ -13,7 +13,7 @@ from dyga.widgets import AnchorExplorer, InterchangeExplorer, PictureChooser, Tr
 
 @pytest.fixture(scope="module")
 def run(study):
-    return load_run(study / "runs" / "rooms3d-smoke" / "planar-seed0")
+    return load_run(study / "runs" / "rooms3d-smoke" / "pruned-seed0")
 
 
 @pytest.fixture

@@ -38,6 +38,7 @@ VARIANTS = {
     "decorrelated_quantised": "Decorrelated, ten values",
     "planar_without_anchoring": "Planar, no anchoring",
     "planar_subspace": "Planar, subspaces",
+    "pruned_with_skip_dropout": "Pruned, with skip dropout",
 }
 
 STYLE = {
