@@ -50,10 +50,11 @@ COMPARISONS = (
         "decorrelated+decorrelated_without_anchoring",
     ),
     ("anchoring, two scalars a unit", "planar", "planar_without_anchoring"),
-    ("pruning, two scalars a unit", "pruned_with_skip_dropout", "planar"),
-    ("skip dropout, on top of pruning", "pruned_with_skip_dropout", "pruned"),
-    ("pruning and no skip dropout, two scalars a unit", "pruned", "planar"),
     ("anchors' subspaces, two scalars a unit", "planar_subspace", "planar"),
+    ("pruning and joining, decorrelated, no skip dropout", "pruned", "decorrelated_without_skip_dropout"),
+    ("joining, on top of pruning", "pruned", "pruned_without_joining"),
+    ("anchoring, on top of pruning and joining", "pruned", "pruned_without_anchoring"),
+    ("skip dropout, on top of pruning and joining", "pruned_with_skip_dropout", "pruned"),
 )
 MEASURES = {
     "factor_vae_score": "FactorVAE score",

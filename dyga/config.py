@@ -54,10 +54,11 @@ class Config:
     levels_until: float = 0.8
     prune_loss: float = 0.0
     prune_redundant: float = 1.0
-    prune_from: float = 0.5
+    join: float = 1.0
+    prune_from: float = 0.4
     prune_until: float = 0.85
     prune_times: int = 20
-    min_units: int = 8
+    min_scalars: int = 9
     # diffusion
     prediction: str = "epsilon"
     loss: str = "l1"
@@ -129,7 +130,7 @@ QUICK = dict(
 SMOKE = QUICK | dict(
     first_stage_steps=20,
     units=8,
-    min_units=6,
+    min_scalars=6,
     steps=40,
     batch=16,
     warmup=5,
@@ -185,8 +186,8 @@ DEPARTURES = {
 }
 
 DECORRELATED = dict(decorrelation=0.05, kurtosis=0.01)
-PLANAR = DECORRELATED | dict(unit_scalars=2, kurtosis=0.05)
-PRUNED = PLANAR | dict(skip_dropout=0.0, prune_loss=0.01, prune_redundant=0.3)
+PLANAR = dict(decorrelation=0.025, unit_scalars=2, kurtosis=0.05)
+PRUNED = DECORRELATED | dict(unit_scalars=2, skip_dropout=0.0, prune_loss=0.01, prune_redundant=0.5, join=0.3)
 # The first seven are `all`: the paper's four and the project's own three. The others take one thing away or change one, for
 # `ablation`.
 VARIANTS: dict[str, dict] = {
@@ -197,7 +198,7 @@ VARIANTS: dict[str, dict] = {
     "decorrelated": DECORRELATED,
     # Two scalars a unit: a unit is a surface, on which a ring of hues fits.
     "planar": PLANAR,
-    # Units that the denoiser does without, or that tell what another tells, leave. Without skip dropout.
+    # Scalars that the denoiser does without, or that another unit tells, leave; two that are views of one factor become one unit.
     "pruned": PRUNED,
     "full_early": dict(anchoring_until=0.35),
     "full_late": dict(anchoring_from=0.5),
@@ -211,6 +212,8 @@ VARIANTS: dict[str, dict] = {
     "planar_without_anchoring": PLANAR | dict(anchoring=0.0),
     "planar_subspace": PLANAR | dict(alignment="subspace"),
     "pruned_with_skip_dropout": PRUNED | dict(skip_dropout=0.2),
+    "pruned_without_anchoring": PRUNED | dict(anchoring=0.0),
+    "pruned_without_joining": PRUNED | dict(unit_scalars=1, join=1.0),
 }
 ALL_VARIANTS = tuple(VARIANTS)[:7]
 DEFAULT_VARIANTS = ("encdiff", "full", "pruned")

@@ -43,6 +43,9 @@ class LatentUnitDiffusion(nn.Module):
             config.levels,
             config.unit_scalars,
         )
+        if config.join < 1:
+            # Units start as curves; two may become a surface.
+            self.feature_extractor.active[:, 1:] = 0
         self.anchors = GaussianAnchors(config.units, config.unit_dim, config.max_anchors)
         self.latent_shape = FIRST_STAGES[config.first_stage].latent_shape
         self.denoiser = UNet(
@@ -130,7 +133,7 @@ class LatentUnitDiffusion(nn.Module):
 
 def independence_penalties(scalars: Tensor, unit_scalars: int = 1) -> tuple[Tensor, Tensor]:
     """Of the batch's scalars (batch, units * unit_scalars): the sum of squared off-diagonal correlations over the number of
-    scalars, and the mean kurtosis.
+    units, and the mean kurtosis of the units that vary (a pruned scalar is 0).
 
     The project's own addition, not in the paper: it assumes, as the metrics do, that factors are independent. Uncorrelated
     numbers may still mix factors, as any rotation of them is as uncorrelated. Mixtures are closer to Gaussian (kurtosis 3) than
@@ -139,11 +142,14 @@ def independence_penalties(scalars: Tensor, unit_scalars: int = 1) -> tuple[Tens
     two that follow one hue which share a unit: independent subspace analysis (Hyvärinen and Hoyer 2000).
     """
     scalars = scalars.float()
-    standard = (scalars - scalars.mean(dim=0)) / (scalars.std(dim=0) + 1e-5)
+    deviation = scalars.std(dim=0)
+    standard = (scalars - scalars.mean(dim=0)) / (deviation + 1e-5)
     correlation = standard.T @ standard / (len(scalars) - 1)
     off_diagonal = correlation.square().sum() - correlation.diagonal().square().sum()
-    squared_length = standard.unflatten(1, (-1, unit_scalars)).square().mean(dim=-1)
-    return off_diagonal / scalars.shape[1], squared_length.square().mean()
+    varying = (deviation > 0).unflatten(0, (-1, unit_scalars)).sum(dim=-1)
+    squared_length = standard.square().unflatten(1, (-1, unit_scalars)).sum(dim=-1) / varying.clamp(min=1)
+    kurtosis = squared_length.square().mean() * (len(varying) / (varying > 0).sum())
+    return off_diagonal / len(varying), kurtosis
 
 
 def to_tensor(images) -> Tensor:

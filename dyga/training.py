@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
-from accelerate.utils import broadcast
+from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -28,7 +28,7 @@ from .data import load_dataset
 from .diffusion import LatentUnitDiffusion, to_tensor
 from .first_stage import StoredLatents, make_first_stage
 from .provenance import exit_if_orphaned, locked, write_json
-from .pruning import IMAGES, prune
+from .pruning import BATCH, choose, survey
 from .seeds import sample_rows, step_seed
 
 _PRUNING = 1_000_000  # a stream of random numbers that no process has
@@ -266,13 +266,19 @@ class _Training:
         self.anchor_seconds += time.monotonic() - before
 
     def _prune(self, done: int) -> None:
-        """Takes units out, the same in every process."""
+        """Takes scalars out and joins units, the same in every process."""
         random = np.random.default_rng(step_seed(self.config.seed, done, stream=_PRUNING))
-        rows = random.integers(len(self.batches), size=IMAGES)
-        images, latents = next(self.batches.along([rows]))
-        recent = self.accelerator.gather(self.reservoir[: done * self.batch])[..., : self.config.unit_scalars]
-        prune(self.model, images, latents, recent)
-        broadcast(self.model.feature_extractor.active)
+        rows = random.integers(len(self.batches), size=self.config.reservoir // BATCH * BATCH)
+        batches = self.batches.along(np.split(rows, len(rows) // BATCH))
+        choice = broadcast_object_list([choose(self.config, *survey(self.model, batches))])[0]
+        extractor = self.model.feature_extractor
+        for scalar in choice.leaving:
+            extractor.active[scalar] = 0
+        for unit, other in choice.joining:
+            extractor.join(unit, other, self.optimiser.state)
+            if self.average:
+                self.average.module.feature_extractor.join(unit, other, {})
+            self.reservoir[:, unit, 1] = self.reservoir[:, other, 0]
 
     def _rows(self, step: int) -> np.ndarray:
         """This process's share of the step's rows."""

@@ -30,7 +30,7 @@ def test_json_round_trip(profile, variant):
 
 def test_variants_differ_only_in_what_they_are_named_after():
     ideas = {"variant", "skip_dropout", "anchoring", "decorrelation", "kurtosis"}
-    anchors = {"alignment", "levels", "unit_scalars", "anchoring_from", "anchoring_until"} | {"prune_loss", "prune_redundant"}
+    anchors = {"alignment", "levels", "unit_scalars", "anchoring_from", "anchoring_until"} | {"prune_loss", "prune_redundant", "join"}
     full = asdict(make_config(variant="full"))
     for variant in VARIANTS:
         other = asdict(make_config(variant=variant))
@@ -39,7 +39,7 @@ def test_variants_differ_only_in_what_they_are_named_after():
     assert full["skip_dropout"] and full["anchoring"] and not full["decorrelation"]
     encdiff = make_config(variant="encdiff")
     assert not (encdiff.skip_dropout or encdiff.anchoring or encdiff.decorrelation)
-    assert make_config(variant="decorrelated").decorrelation == make_config(variant="planar").decorrelation == 0.05
+    assert make_config(variant="decorrelated").decorrelation == make_config(variant="pruned").decorrelation == 0.05
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,13 @@ def test_the_way_through_one_scalar_is_even_between_its_percentiles():
     assert np.allclose(np.diff(path[:, 0]), np.diff(path[:, 0]).mean(), atol=1e-5)
 
 
+def test_the_way_through_two_scalars_of_which_one_was_pruned_is_that_of_the_other():
+    scalars = np.random.default_rng(0).normal(size=(1_000, 1)).astype(np.float32)
+    for place in (0, 1):
+        path = unit_path(np.insert(scalars, place, 0, axis=1))
+        assert path[:, 1 - place] == pytest.approx(unit_path(scalars)[:, 0], abs=1e-5) and not path[:, place].any()
+
+
 def test_the_way_round_a_ring_of_clusters_meets_each_once():
     hues = np.repeat(np.arange(10), 500)
     path = unit_path(around(hues * 0.2 * np.pi))

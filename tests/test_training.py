@@ -164,6 +164,15 @@ def test_two_scalars_a_unit_are_penalised_least_on_a_ring():
     assert whole[1] == pytest.approx(1, abs=0.02) and torn[1] == pytest.approx(1.25, abs=0.02)
 
 
+def test_pruned_scalars_and_units_do_not_count_in_the_penalties():
+    torch.manual_seed(0)
+    scalars = torch.randn(100, 3) @ torch.randn(3, 3)
+    nothing = torch.zeros(100, 1)
+    alone = independence_penalties(scalars)
+    padded = independence_penalties(torch.cat([scalars[:, :1], nothing, nothing, nothing, nothing, scalars[:, 1:2], scalars[:, 2:], nothing], dim=1), unit_scalars=2)
+    assert torch.tensor(padded).allclose(torch.tensor(alone), rtol=1e-4)
+
+
 def test_unmixed_even_factors_have_less_kurtosis_than_any_rotation_of_them():
     factors = torch.cartesian_prod(torch.linspace(-1, 1, 30), torch.linspace(-1, 1, 30))
     at_rest = independence_penalties(factors)[1]

@@ -1,6 +1,6 @@
 """Image -> latent units (paper, section 3.1 and Figure 2, left; EncDiff, arXiv 2402.09712)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -78,14 +78,14 @@ class FeatureExtractor(nn.Module):
         self.normalise = nn.BatchNorm1d(numbers, affine=False) if normalise_scalars else nn.Identity()
         self.levels = GaussianAnchors(units, unit_scalars, levels, start=levels) if levels else None
         self.unit_mlps = UnitMLPs(units, [*unit_hidden, dim], final_relu, unit_scalars)
-        # 0 for units that were pruned: their scalars are 0, so that their features are constant.
-        self.register_buffer("active", torch.ones(units))
+        # 0 for scalars that were pruned, which are then 0; a unit of which all were has constant features.
+        self.register_buffer("active", torch.ones(units, unit_scalars))
 
     def scalars(self, images: Tensor) -> Tensor:
         """(batch, 3, size, size) -> (batch, units * unit_scalars): the one number that each unit is a curve of, or the two
         that it is a surface of, unit after unit."""
         scalars = self.normalise(self.to_scalars(self.convolutions(images)))
-        return scalars * self.active.repeat_interleave(self.unit_scalars)
+        return scalars * self.active.flatten()
 
     def by_unit(self, scalars: Tensor) -> Tensor:
         """(batch, units * unit_scalars) -> (batch, units, unit_scalars)."""
@@ -97,6 +97,21 @@ class FeatureExtractor(nn.Module):
         if self.levels is not None and self.levels.fitted:
             scalars = self.levels.align(self.by_unit(scalars), rounding, mode="quantised").flatten(1)
         return self.unit_mlps(scalars)
+
+    @torch.no_grad()
+    def join(self, unit: int, other: int, states: Mapping[nn.Parameter, Mapping[str, Tensor]]) -> None:
+        """The first scalar of unit `other` becomes the second of `unit`, and `other` leaves. What `states`, an optimiser's, keep
+        of the parameters that make and take the scalar moves with them."""
+        source, target = other * self.unit_scalars, unit * self.unit_scalars + 1
+        last, first = self.to_scalars[-1], self.unit_mlps.weights[0]
+        moved = [self.normalise.running_mean, self.normalise.running_var] if self.normalise.state_dict() else []
+        for parameter in (last.weight, last.bias, first):
+            kept = (tensor for tensor in states.get(parameter, {}).values() if tensor.shape == parameter.shape)
+            moved += [parameter.data, *kept]
+        for tensor in moved:
+            rows = tensor.view(self.units * self.unit_scalars, -1)
+            rows[target] = rows[source]
+        self.active[unit, 1], self.active[other] = 1, 0
 
     def forward(self, images: Tensor) -> Tensor:
         """(batch, 3, size, size) -> (batch, units, dim)."""

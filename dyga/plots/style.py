@@ -39,6 +39,8 @@ VARIANTS = {
     "planar_without_anchoring": "Planar, no anchoring",
     "planar_subspace": "Planar, subspaces",
     "pruned_with_skip_dropout": "Pruned, with skip dropout",
+    "pruned_without_anchoring": "Pruned, no anchoring",
+    "pruned_without_joining": "Pruned, no joining",
 }
 
 STYLE = {

@@ -69,3 +69,23 @@ def test_two_scalars_a_unit_belong_to_it_alone():
     assert torch.equal(extractor.by_unit(scalars)[0, 1], scalars[0, 2:4])
     with pytest.raises(ValueError, match="unit_scalars is 3: valid are 1 and 2"):
         FeatureExtractor(unit_scalars=3)
+
+
+def test_two_units_of_one_scalar_join_with_what_an_optimiser_keeps_of_them():
+    torch.manual_seed(0)
+    extractor = FeatureExtractor(units=3, unit_scalars=2, normalise_scalars=True)
+    extractor.active[:, 1:] = 0
+    optimiser = torch.optim.Adam(extractor.parameters())
+    images = torch.randn(8, 3, 64, 64)
+    extractor(images).square().sum().backward()
+    optimiser.step()
+    kept = optimiser.state[extractor.to_scalars[-1].bias]["exp_avg"].clone()
+    before = extractor.eval().by_unit(extractor.scalars(images))
+    extractor.join(2, 0, optimiser.state)
+    after = extractor.by_unit(extractor.scalars(images))
+    assert extractor.active.tolist() == [[0, 0], [1, 0], [1, 1]]
+    assert torch.equal(after[:, 2, 1], before[:, 0, 0]) and torch.equal(after[:, :, 0], before[:, :, 0] * torch.tensor([0, 1, 1]))
+    first = extractor.unit_mlps.weights[0]
+    assert torch.equal(first[2, 1], first[0, 0])
+    assert optimiser.state[extractor.to_scalars[-1].bias]["exp_avg"][5] == kept[0]
+    assert torch.equal(extractor(images)[0, 0], extractor(images)[1, 0])  # the unit that left is constant
