@@ -130,6 +130,7 @@ QUICK = dict(
 SMOKE = QUICK | dict(
     first_stage_steps=20,
     units=8,
+    prune_times=5,
     min_scalars=6,
     steps=40,
     batch=16,

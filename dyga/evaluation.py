@@ -45,7 +45,8 @@ def _evaluate(run: Run) -> dict:
             batch = extractor.scalars(to_tensor(data.images[rows[i : i + 500]]).to(run.device))
             scalars[i : i + 500], features[i : i + 500] = batch.cpu().numpy(), extractor.features(batch).cpu().numpy()
     mean, axis = principal_axes(features)
-    axis *= extractor.active.cpu().numpy().any(axis=1, keepdims=True)  # of a pruned unit nothing but rounding errors would be left
+    # Of a unit that was pruned nothing but rounding errors would be left.
+    axis *= extractor.active.cpu().numpy().any(axis=1, keepdims=True)
     codes = project(features, mean, axis)
     path = np.stack([unit_path(own) for own in np.split(scalars, config.units, axis=1)], axis=1)
     saved = {"rows": rows, "codes": codes, "mean": mean, "axis": axis, "path": path.reshape(PLACES, -1)}
@@ -98,8 +99,8 @@ def _downstream(codes: np.ndarray, factors: np.ndarray, dci: metrics.DCI, config
 def unit_path(scalars: np.ndarray, places: int = PLACES) -> np.ndarray:
     """A way through a unit's scalars (n, 1 or 2), (places, 1 or 2) float32, for a slider to go along.
 
-    One scalar that varies: evenly from its 1st to its 99th percentile. Two: by their angle, once round from where fewest are, each place the
-    median of the fiftieth of all that is nearest in angle.
+    One scalar that varies: evenly from its 1st to its 99th percentile. Two: by their angle, once round from where fewest are, each
+    place the median of the fiftieth of all that is nearest in angle.
     """
     if (scalars.std(axis=0) > 0).sum() < 2:
         low, high = np.percentile(scalars, [1, 99], axis=0).astype(np.float32)

@@ -30,7 +30,8 @@ def test_json_round_trip(profile, variant):
 
 def test_variants_differ_only_in_what_they_are_named_after():
     ideas = {"variant", "skip_dropout", "anchoring", "decorrelation", "kurtosis"}
-    anchors = {"alignment", "levels", "unit_scalars", "anchoring_from", "anchoring_until"} | {"prune_loss", "prune_redundant", "join"}
+    anchors = {"alignment", "levels", "unit_scalars", "anchoring_from", "anchoring_until"}
+    anchors |= {"prune_loss", "prune_redundant", "join"}
     full = asdict(make_config(variant="full"))
     for variant in VARIANTS:
         other = asdict(make_config(variant=variant))

@@ -63,7 +63,9 @@ def test_usefulness_is_the_rise_of_the_loss(model, batch):
 def test_a_ring_tells_all_of_its_other_views_and_nothing_of_another_ring(seed, turn):
     a, b = 2 * torch.pi * torch.rand(2, 4_000, generator=torch.Generator().manual_seed(seed))
     constant = torch.zeros(4_000, 1, 2)
-    told = told_by(torch.cat([rings(a, b), constant], dim=1), torch.stack([(a + turn).cos(), (3 * a).sin(), b.cos(), 0 * a], dim=1))
+    told = told_by(
+        torch.cat([rings(a, b), constant], dim=1), torch.stack([(a + turn).cos(), (3 * a).sin(), b.cos(), 0 * a], dim=1)
+    )
     assert told.shape == (4, 3)
     assert told[:2, 0].min() > 0.9 and told[2, 1] > 0.9
     assert told[:2, 1].max() < 0.1 and told[2, 0] < 0.1 and not told[3].any() and not told[:, 2].any()
