@@ -99,8 +99,8 @@ def _downstream(codes: np.ndarray, factors: np.ndarray, dci: metrics.DCI, config
 def unit_path(scalars: np.ndarray, places: int = PLACES) -> np.ndarray:
     """A way through a unit's scalars (n, 1 or 2), (places, 1 or 2) float32, for a slider to go along.
 
-    One scalar that varies: evenly from its 1st to its 99th percentile. Two: by their angle, once round from where fewest are, each
-    place the median of the fiftieth of all that is nearest in angle.
+    One scalar that varies: evenly from its 1st to its 99th percentile. Two: by their angle, once round from where fewest are,
+    each place the median of the fiftieth of all that is nearest in angle.
     """
     if (scalars.std(axis=0) > 0).sum() < 2:
         low, high = np.percentile(scalars, [1, 99], axis=0).astype(np.float32)
