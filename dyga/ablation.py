@@ -54,7 +54,6 @@ COMPARISONS = (
     ("pruning and joining, decorrelated, no skip dropout", "pruned", "decorrelated_without_skip_dropout"),
     ("joining, on top of pruning", "pruned", "pruned_without_joining"),
     ("anchoring, on top of pruning and joining", "pruned", "pruned_without_anchoring"),
-    ("skip dropout, on top of pruning and joining", "pruned_with_skip_dropout", "pruned"),
 )
 MEASURES = {
     "factor_vae_score": "FactorVAE score",
