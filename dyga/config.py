@@ -58,7 +58,7 @@ class Config:
     prune_from: float = 0.4
     prune_until: float = 0.85
     prune_times: int = 20
-    min_scalars: int = 9
+    min_scalars: int = 12
     # diffusion
     prediction: str = "epsilon"
     loss: str = "l1"
@@ -188,7 +188,7 @@ DEPARTURES = {
 
 DECORRELATED = dict(decorrelation=0.05, kurtosis=0.01)
 PLANAR = dict(decorrelation=0.025, unit_scalars=2, kurtosis=0.05)
-PRUNED = DECORRELATED | dict(unit_scalars=2, skip_dropout=0.0, prune_loss=0.01, prune_redundant=0.5, join=0.3)
+PRUNED = DECORRELATED | dict(unit_scalars=2, skip_dropout=0.0, prune_loss=0.01, prune_redundant=0.5, join=0.4)
 # The first seven are `all`: the paper's four and the project's own three. The others take one thing away or change one, for
 # `ablation`.
 VARIANTS: dict[str, dict] = {
