@@ -52,8 +52,6 @@ COMPARISONS = (
     ("anchoring, two scalars a unit", "planar", "planar_without_anchoring"),
     ("anchors' subspaces, two scalars a unit", "planar_subspace", "planar"),
     ("pruning and joining, decorrelated, no skip dropout", "pruned", "decorrelated_without_skip_dropout"),
-    ("joining, on top of pruning", "pruned", "pruned_without_joining"),
-    ("anchoring, on top of pruning and joining", "pruned", "pruned_without_anchoring"),
 )
 MEASURES = {
     "factor_vae_score": "FactorVAE score",

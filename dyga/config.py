@@ -212,8 +212,6 @@ VARIANTS: dict[str, dict] = {
     "decorrelated_quantised": DECORRELATED | dict(levels=10),
     "planar_without_anchoring": PLANAR | dict(anchoring=0.0),
     "planar_subspace": PLANAR | dict(alignment="subspace"),
-    "pruned_without_anchoring": PRUNED | dict(anchoring=0.0),
-    "pruned_without_joining": PRUNED | dict(unit_scalars=1, join=1.0),
 }
 ALL_VARIANTS = tuple(VARIANTS)[:7]
 DEFAULT_VARIANTS = ("encdiff", "full", "pruned")

@@ -38,8 +38,6 @@ VARIANTS = {
     "decorrelated_quantised": "Decorrelated, ten values",
     "planar_without_anchoring": "Planar, no anchoring",
     "planar_subspace": "Planar, subspaces",
-    "pruned_without_anchoring": "Pruned, no anchoring",
-    "pruned_without_joining": "Pruned, no joining",
 }
 
 STYLE = {
