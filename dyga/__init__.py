@@ -2,17 +2,17 @@
 
     from dyga import FeatureExtractor, GaussianAnchors, SkipDropout, load_run
 
-Names are loaded when first used, so that the command line can check its options before torch is there.
+Names are loaded when first used, so that the command line can check its options before torch is loaded.
 """
 
 from importlib import import_module
 
 __version__ = "0.1.0"
 _HOMES = {
-    "FeatureExtractor": "models",
-    "GaussianAnchors": "anchoring",
-    "SkipDropout": "models",
-    "load_run": "runs",
+    "FeatureExtractor": "method",
+    "GaussianAnchors": "method",
+    "SkipDropout": "method",
+    "load_run": "explore",
 }
 __all__ = [*_HOMES, "__version__"]
 

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from .config import (
+from dyga.config import (
     DATASETS,
     DEFAULT_VARIANTS,
     PROFILES,
@@ -16,8 +16,9 @@ from .config import (
     parse_numbers,
     parse_variants,
 )
+from dyga.provenance import checkout
 
-ROOT = Path(__file__).parent.parent
+ROOT = checkout() or Path.cwd()
 LAST_NOTEBOOK = 8
 
 
@@ -145,7 +146,7 @@ def reproduce(options: argparse.Namespace) -> None:
     """Train the variants and regenerate every figure, table and the report."""
     if options.check:
         return
-    from .pipeline import Study, reproduce
+    from dyga.study.pipeline import Study, reproduce
 
     root = Path(options.out).resolve() if options.out else ROOT
     data_dir = options.data_dir or (str(root / "data") if options.out else "")
@@ -161,9 +162,9 @@ def train(options: argparse.Namespace) -> None:
     """Train one variant with one seed, then evaluate it."""
     from tqdm import tqdm
 
-    from .evaluation import evaluate
-    from .runs import load_run
-    from .training import make_accelerator, train
+    from dyga.explore.run import load_run
+    from dyga.study.evaluation import evaluate
+    from dyga.training.loop import make_accelerator, train
 
     config, main_process = options.config, make_accelerator(options.config).is_main_process
     folder = Path(options.folder) if options.folder else _study_folder(config) / f"{config.variant}-seed{config.seed}"
@@ -177,7 +178,7 @@ def train(options: argparse.Namespace) -> None:
 
 def first_stage(options: argparse.Namespace) -> None:
     """Train the first stage that a study's runs share."""
-    from .first_stage import train_first_stage
+    from dyga.training.first_stage import train_first_stage
 
     config = make_config(options.profile, options.dataset)
     folder = Path(options.folder) if options.folder else _study_folder(config) / "first_stage"
@@ -186,7 +187,7 @@ def first_stage(options: argparse.Namespace) -> None:
 
 def factor_probe(options: argparse.Namespace) -> None:
     """Train the network that reads factors off decoded pictures."""
-    from .interventions import PROBE, train_factor_probe
+    from dyga.study.interventions import PROBE, train_factor_probe
 
     config = make_config(options.profile, options.dataset)
     folder = Path(options.folder) if options.folder else _study_folder(config) / PROBE
@@ -195,7 +196,7 @@ def factor_probe(options: argparse.Namespace) -> None:
 
 def baselines(options: argparse.Namespace) -> None:
     """Fit and measure PCA, ICA and beta-TCVAE on the same data."""
-    from .baselines import run_baselines
+    from dyga.study.baselines import run_baselines
 
     config = options.config
     folder = Path(options.folder) if options.folder else _study_folder(config) / f"baselines-seed{config.seed}"
@@ -206,8 +207,8 @@ def baselines(options: argparse.Namespace) -> None:
 
 def evaluate(options: argparse.Namespace) -> None:
     """Measure a trained run: codes and metrics.json; with --suite print every metric there is."""
-    from .evaluation import evaluate, suite
-    from .runs import load_run
+    from dyga.explore.run import load_run
+    from dyga.study.evaluation import evaluate, suite
 
     run = load_run(options.folder, _data_dir(options))
     _print_metrics(evaluate(run))
@@ -217,7 +218,7 @@ def evaluate(options: argparse.Namespace) -> None:
 
 def data(options: argparse.Namespace) -> None:
     """List the data sets, or download, check and prepare one."""
-    from .data import CATALOG, default_data_dir, prepare_dataset
+    from dyga.data import CATALOG, default_data_dir, prepare_dataset
 
     if options.what == "list":
         where = _data_dir(options) or default_data_dir()
@@ -234,8 +235,8 @@ def data(options: argparse.Namespace) -> None:
 
 def bench(options: argparse.Namespace) -> None:
     """Measure the anchors against scikit-learn's, how fast the explorers answer, or a training step."""
-    from .bench import bench_anchors, bench_explorers, bench_training
-    from .runs import load_run
+    from dyga.explore.run import load_run
+    from dyga.study.bench import bench_anchors, bench_explorers, bench_training
 
     if options.what == "train":
         print(bench_training(options.config, options.batch).to_string(index=False, float_format="{:.4g}".format))
@@ -247,7 +248,7 @@ def bench(options: argparse.Namespace) -> None:
 
 
 def _study_folder(config: Config) -> Path:
-    from .config import dataset_slug
+    from dyga.config import dataset_slug
 
     return ROOT / "runs" / f"{dataset_slug(config.dataset)}-{config.profile}"
 

@@ -8,8 +8,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
 
-from .config import Config, from_json
-from .provenance import write_atomically
+from dyga.config import Config, from_json
+from dyga.provenance import write_atomically
 
 
 def save_model(path: Path, model: nn.Module) -> None:

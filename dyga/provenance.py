@@ -26,9 +26,17 @@ def describe(**extra) -> dict:
     }
 
 
+def checkout() -> Path | None:
+    """The checkout that the package is used from; None for an installed package."""
+    root = Path(__file__).resolve().parent.parent
+    return root if (root / "pyproject.toml").is_file() and (root / "notebooks").is_dir() else None
+
+
 def git_commit() -> str:
     """The checkout's commit, with '+' when files differ from it; 'unknown' outside a checkout."""
-    root = Path(__file__).parent.parent
+    root = checkout()
+    if root is None:
+        return "unknown"
     try:
         ask = ["git", "-C", str(root), "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"]
         return subprocess.run(ask, capture_output=True, text=True, check=True).stdout.strip()

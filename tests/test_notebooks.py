@@ -11,7 +11,7 @@ from PIL import Image
 from playwright.sync_api import sync_playwright
 from sklearn.datasets import load_digits
 
-from dyga.pipeline import Study, notebook_paths
+from dyga.study.pipeline import Study, notebook_paths
 
 NAMES = [
     "01_data",

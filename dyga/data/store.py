@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from dyga.provenance import checkout
+
 
 class LazyImages:
     """Images (n, height, width, 3) uint8 that are made when indexed; a subclass gives `_batch`."""
@@ -44,10 +46,10 @@ class LazyImages:
 
 
 def default_data_dir() -> Path:
-    """The repository's data/ beside the package if it can be written, else dyga/ in the user's cache."""
-    beside = Path(__file__).resolve().parents[2] / "data"
-    if beside.is_dir() and os.access(beside, os.W_OK):
-        return beside
+    """The checkout's data/ if it can be written, else dyga/ in the user's cache."""
+    root = checkout()
+    if root and os.access(root / "data", os.W_OK):
+        return root / "data"
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dyga"
 
 

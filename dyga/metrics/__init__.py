@@ -1,14 +1,14 @@
 """Disentanglement metrics: functions of (codes (n, units), factors (n, factors)) with typed results."""
 
-from dyga.metrics.auroc import TotalAUROCDifference, total_auroc_difference
+from dyga.metrics.dci import DCI, dci
 from dyga.metrics.factor_vae import BetaVAEScore, FactorVAEScore, beta_vae_score, factor_vae_score
 from dyga.metrics.fid import FrechetInceptionDistance, fid, frechet_distance
-from dyga.metrics.importance import DCI, dci
-from dyga.metrics.linear import SAP, ModularityExplicitness, modularity_explicitness, sap
+from dyga.metrics.infomec import InfoMEC, infomec
 from dyga.metrics.mutual_information import MutualInformationGap, NormalisedMutualInformation, mig, nmi, unit_order
-from dyga.metrics.neighbour_information import InfoMEC, infomec
 from dyga.metrics.purity import AnchorPurity, Purity, anchor_purity, knn_purity
+from dyga.metrics.sap import SAP, ModularityExplicitness, modularity_explicitness, sap
 from dyga.metrics.table import evaluate
+from dyga.metrics.tad import TotalAUROCDifference, total_auroc_difference
 
 __all__ = [
     "DCI",

@@ -8,13 +8,13 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from dyga.metrics._checks import checked
-from dyga.metrics.auroc import total_auroc_difference
+from dyga.metrics.dci import Estimator, dci
 from dyga.metrics.factor_vae import beta_vae_score, factor_vae_score
-from dyga.metrics.importance import Estimator, dci
-from dyga.metrics.linear import modularity_explicitness, sap
+from dyga.metrics.infomec import infomec
 from dyga.metrics.mutual_information import mig
-from dyga.metrics.neighbour_information import infomec
 from dyga.metrics.purity import knn_purity
+from dyga.metrics.sap import modularity_explicitness, sap
+from dyga.metrics.tad import total_auroc_difference
 
 STANDARD = ("factor_vae", "beta_vae", "dci", "mig", "sap", "modularity_explicitness", "infomec", "knn_purity")
 AVAILABLE = (*STANDARD, "tad")

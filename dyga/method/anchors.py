@@ -1,0 +1,295 @@
+"""Dynamic Gaussian Anchoring (paper, section 3.2): anchors per latent unit, and features drawn to them."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dyga.method.mixture import Mixture, log_joint_of
+from dyga.method.selection import Selection, select_anchors
+
+# Rows per pass over many features, so that memory stays bounded.
+CHUNK = 4096
+
+
+class AlignmentMode(StrEnum):
+    """What a feature is drawn to: `mean`, the mean of its most responsible Gaussian (the paper's text);
+    `subspace`, the nearest point of that Gaussian's own subspace, which removes what is off the attribute's
+    axis and keeps its gradation; `quantised`, the mean again, but by all of `strength` however far it is, and with the feature's
+    own gradient (straight-through), so that at strength 1 a unit has no values but its anchors (as latent quantisation, Hsu et
+    al. 2023); `released`, the released code's arithmetic, for comparison only.
+    """
+
+    MEAN = "mean"
+    QUANTISED = "quantised"
+    RELEASED = "released"
+    SUBSPACE = "subspace"
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What anchors do to features: `counts` (units,) anchors in use, `members` (units, max_anchors)
+    features each, `shift` (n, units) distance moved over the feature's norm, `weight` (n, units) the mixing
+    weight lambda, `moved` (units,) the share of features moved by more than one part in a thousand, and
+    `log_likelihood` (units,) per feature.
+    """
+
+    counts: np.ndarray
+    members: np.ndarray
+    shift: np.ndarray
+    weight: np.ndarray
+    moved: np.ndarray
+    log_likelihood: np.ndarray
+
+    def weight_quantiles(self, levels: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 1.0)) -> np.ndarray:
+        """Quantiles of the mixing weight per unit: (units, levels)."""
+        return np.quantile(self.weight, levels, axis=0).T
+
+
+class GaussianAnchors(nn.Module):
+    """A Gaussian mixture per latent unit, found by `fit`, toward which `align` draws features (n, units,
+    dim).
+
+    All state is in buffers, in the features' own space, and so part of checkpoints. Slots (units,
+    max_anchors) hold `weights`, `means`, `axes`, `variances`, `noise` and `dims` as in `Mixture`; `alive`
+    says which are in use. Before the first fit none is, and `align` is the identity.
+    """
+
+    def __init__(self, units: int, dim: int, max_anchors: int = 32, *, start: int = 8, subspace: int = 2) -> None:
+        """`start` anchors per unit to begin with; a Gaussian's own subspace has at most `subspace`
+        dimensions.
+        """
+        super().__init__()
+        sizes = {"units": units, "dim": dim, "max_anchors": max_anchors, "start": start, "subspace": subspace}
+        for name, value in sizes.items():
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        self.units, self.dim, self.max_anchors = units, dim, max_anchors
+        self.start, self.subspace = min(start, max_anchors), min(subspace, dim)
+        slots = (units, max_anchors)
+        self.register_buffer("weights", torch.zeros(slots))
+        self.register_buffer("means", torch.zeros(*slots, dim))
+        self.register_buffer("axes", torch.zeros(*slots, dim, self.subspace))
+        self.register_buffer("variances", torch.ones(*slots, self.subspace))
+        self.register_buffer("noise", torch.ones(slots))
+        self.register_buffer("dims", torch.ones(slots, dtype=torch.long))
+        self.register_buffer("alive", torch.zeros(slots, dtype=torch.bool))
+        # Smallest and largest feature of each unit when fitted; only the released arithmetic needs them.
+        self.register_buffer("lowest", torch.zeros(units))
+        self.register_buffer("highest", torch.zeros(units))
+        self._fitted: bool | None = False
+
+    @property
+    def counts(self) -> Tensor:
+        """Anchors in use per unit: (units,) int64."""
+        return self.alive.sum(1)
+
+    @property
+    def fitted(self) -> bool:
+        """Whether there are anchors."""
+        if self._fitted is None:  # known from then on: to ask a GPU at every step would make it wait
+            self._fitted = bool(self.alive.any())
+        return self._fitted
+
+    def _load_from_state_dict(self, *arguments) -> None:
+        super()._load_from_state_dict(*arguments)
+        self._fitted = None
+
+    @property
+    def parameter_counts(self) -> Tensor:
+        """Free parameters of each unit's mixture (units,), for BIC."""
+        return self.mixture().parameter_counts().sum(1) + self.counts - 1
+
+    def mixture(self) -> Mixture:
+        """The fitted mixtures in float64, in the features' own space."""
+        tiny = torch.finfo(torch.float32).tiny
+        return Mixture(
+            weights=self.weights.double(),
+            means=self.means.double(),
+            axes=self.axes.double(),
+            variances=self.variances.double().clamp_min(tiny),
+            noise=self.noise.double().clamp_min(tiny),
+            dims=self.dims,
+            alive=self.alive,
+            ambient=self.dim,
+        )
+
+    @torch.no_grad()
+    def select(
+        self,
+        features: Tensor,
+        seed: int = 0,
+        *,
+        scalars: Tensor | None = None,
+        warm: bool = True,
+        iterations: int = 40,
+        bins: int = 2048,
+    ) -> Selection:
+        """The four stages of a fit (Figure 2(b)) on features (n, units, dim), without keeping their result.
+
+        `scalars` (n, units) are the numbers that the features were made from, if any: rows are sorted by
+        them, else by the features' first principal component, and `bins` rows spread evenly over that order
+        are fitted. With `warm` a fit starts from the last one and an anchor keeps its slot where its
+        cluster did; else from k-means++ with `seed`. `iterations` bounds the EM steps of a stage. Raises
+        ValueError for a wrong shape, fewer than two rows, or values that are not finite.
+        """
+        self._check(features)
+        if len(features) < 2:
+            raise ValueError(f"features must have at least 2 rows to fit, got {len(features)}")
+        _check_finite(features, "features")
+        if scalars is not None:
+            if scalars.shape != features.shape[:2]:
+                raise ValueError(f"scalars must have shape {tuple(features.shape[:2])}, got {tuple(scalars.shape)}")
+            _check_finite(scalars, "scalars")
+        for name, value, least in (("iterations", iterations, 1), ("bins", bins, 2)):
+            if value < least:
+                raise ValueError(f"{name} must be at least {least}, got {value}")
+        return select_anchors(
+            features,
+            slots=self.max_anchors,
+            start=self.start,
+            subspace=self.subspace,
+            scalars=scalars,
+            last=self.mixture() if warm and self.fitted else None,
+            bins=bins,
+            iterations=iterations,
+            seed=seed,
+        )
+
+    @torch.no_grad()
+    def fit(self, features: Tensor, seed: int = 0, **options) -> "GaussianAnchors":
+        """Find the anchors of features (n, units, dim); options and errors as in `select`. Returns itself.
+
+        The same features, seed and state give the same bits.
+        """
+        result = self.select(features, seed, **options).filtered
+        for name, value in result.tensors().items():
+            getattr(self, name).copy_(value)
+        self.lowest.copy_(features.amin((0, 2)))
+        self.highest.copy_(features.amax((0, 2)))
+        self._fitted = None
+        return self
+
+    @torch.no_grad()
+    def assign(self, features: Tensor) -> Tensor:
+        """Slot of the most responsible anchor for features (n, units, dim): (n, units) int64."""
+        self._check_fitted(features)
+        return self._most_responsible(features)
+
+    @torch.no_grad()
+    def log_likelihood(self, features: Tensor) -> Tensor:
+        """Log likelihood of features (n, units, dim) under each unit's mixture: (n, units) float64."""
+        self._check_fitted(features)
+        return torch.cat([joint.logsumexp(-1).T for joint in self._log_joints(features)])
+
+    def align(
+        self,
+        features: Tensor,
+        strength: float = 0.1,
+        *,
+        mode: AlignmentMode | str = AlignmentMode.MEAN,
+    ) -> Tensor:
+        """Features (n, units, dim) drawn toward their anchors (paper, section 3.2), differentiable in the
+        features.
+
+        c~ = c + lambda (target - c) with lambda = strength * exp(-|c - target| / |c|) per feature and unit.
+        """
+        shifted, _ = self._align(features, strength, mode)
+        return shifted
+
+    @torch.no_grad()
+    def diagnose(self, features: Tensor, strength: float = 0.1, *, mode: AlignmentMode | str = AlignmentMode.MEAN) -> Diagnosis:
+        """What `align` with the same arguments does to features (n, units, dim)."""
+        self._check_fitted(features)
+        shifted, weight = self._align(features, strength, mode)
+        norm = torch.linalg.vector_norm(features, dim=-1)
+        tiny = torch.finfo(norm.dtype).tiny
+        shift = torch.linalg.vector_norm(shifted - features, dim=-1) / norm.clamp_min(tiny)
+        slots = torch.nn.functional.one_hot(self._most_responsible(features), self.max_anchors)
+        return Diagnosis(
+            counts=self.counts.cpu().numpy(),
+            members=slots.sum(0).cpu().numpy(),
+            shift=shift.cpu().numpy(),
+            weight=weight.expand(shift.shape).cpu().numpy(),
+            moved=(shift > 1e-3).double().mean(0).cpu().numpy(),
+            log_likelihood=self.log_likelihood(features).mean(0).cpu().numpy(),
+        )
+
+    def _align(self, features: Tensor, strength: float, mode: AlignmentMode | str) -> tuple[Tensor, Tensor]:
+        self._check(features)
+        if not 0 <= strength <= 1:
+            raise ValueError(f"strength must be from 0 to 1, got {strength}")
+        if mode not in list(AlignmentMode):
+            valid = ", ".join(AlignmentMode)
+            raise ValueError(f"mode must be one of {valid}, got {mode!r}")
+        if mode == AlignmentMode.RELEASED:
+            return self._align_released(features, strength)
+        slot = self._most_responsible(features)
+        unit = torch.arange(self.units, device=slot.device)
+        target = self.means[unit, slot].to(features.dtype)
+        if mode == AlignmentMode.SUBSPACE:
+            used = torch.arange(self.subspace, device=slot.device) < self.dims[..., None]
+            axes = (self.axes * used[..., None, :])[unit, slot].to(features.dtype)
+            along = (features - target)[..., None, :] @ axes
+            target = target + (axes @ along.mT).squeeze(-1)
+        # A unit without anchors stays where it is; no look at the values, which would stall a GPU.
+        target = torch.where(self.alive.any(1)[:, None], target, features)
+        shift = target - features
+        if mode == AlignmentMode.QUANTISED:
+            return features + (strength * shift).detach(), torch.full_like(features[..., 0], strength)
+        norm = torch.linalg.vector_norm(features, dim=-1, keepdim=True)
+        distance = torch.linalg.vector_norm(shift, dim=-1, keepdim=True)
+        # At c = 0 the relative distance has no bound, and the weight is 0.
+        weight = strength * torch.exp(-distance / norm.clamp_min(1e-12))
+        return features + weight * shift, weight.squeeze(-1)
+
+    def _align_released(self, features: Tensor, strength: float) -> tuple[Tensor, Tensor]:
+        """The released arithmetic: anchors of features normalised to [-1, 0], mixed with the raw features.
+
+        Features are normalised by the batch's own range, the anchors by that of the fit; the weight is one
+        number for the batch, strength * exp(-mean |(c - mu) / (c + 1e-6)|), which exact zeros in c drive to
+        0.
+        """
+        with torch.no_grad():
+            low, high = features.amin((0, 2))[:, None], features.amax((0, 2))[:, None]
+            span = (self.highest - self.lowest)[:, None]
+            tiny = torch.finfo(torch.float32).tiny
+            normalised = (features - high) / (high - low).clamp_min(tiny)
+            slot = self._most_responsible(normalised * span + self.highest[:, None])
+            means = (self.means - self.highest[:, None, None]) / span.clamp_min(tiny)[..., None]
+            unit = torch.arange(self.units, device=slot.device)
+            target = torch.where(self.alive.any(1)[:, None], means[unit, slot], features).to(features.dtype)
+        weight = strength * torch.exp(-((features - target) / (features + 1e-6)).abs().mean())
+        return features + weight * (target - features), weight
+
+    def _log_joints(self, features: Tensor):
+        """Log of weight times density, (units, rows, max_anchors), chunk of rows by chunk of rows."""
+        mixture = self.mixture()
+        for chunk in features.detach().split(CHUNK):
+            yield log_joint_of(chunk.transpose(0, 1).double(), mixture)
+
+    @torch.no_grad()
+    def _most_responsible(self, features: Tensor) -> Tensor:
+        return torch.cat([joint.argmax(-1).T for joint in self._log_joints(features)])
+
+    def _check(self, features: Tensor) -> None:
+        if features.ndim != 3 or features.shape[1:] != (self.units, self.dim):
+            raise ValueError(
+                f"features must have shape (n, units, dim) = (n, {self.units}, {self.dim}), got {tuple(features.shape)}"
+            )
+
+    def _check_fitted(self, features: Tensor) -> None:
+        self._check(features)
+        if not self.fitted:
+            raise ValueError("the anchors have not been fitted: call fit(features) first")
+
+
+def _check_finite(values: Tensor, name: str) -> None:
+    """Raise ValueError that names the first unit of `values` (n, units, ...) with a NaN or infinity."""
+    # Unit by unit, so that the memory taken is that of one.
+    finite = torch.stack([unit.isfinite().all() for unit in values.unbind(1)])
+    if not finite.all():
+        unit = int((~finite).nonzero()[0])
+        raise ValueError(f"{name} of unit {unit} hold NaN or infinite values; all must be finite")

@@ -1,0 +1,333 @@
+"""Anchor selection of Dynamic Gaussian Anchoring (paper, Figure 2(b)): initialise, HDDC, split, filter.
+
+Every stage works on all latent units at once and leaves each unit its own number of anchors.
+"""
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from dyga.method.mixture import (
+    Mixture,
+    Rows,
+    expect,
+    expectation_maximisation,
+    information_criterion,
+    log_joint,
+    maximise,
+)
+
+# Variances below this share of a unit's mean variance (a standard deviation of 0.1%) count as none. Units of
+# the model are curves, flat in most directions, so that without it densities would be infinite.
+FLOOR = 1e-6
+# Coordinates this far below the floor are left out of the fit.
+FLAT = 0.1 * FLOOR
+SCREE = 0.2
+OPTIONS = {"tolerance": 5e-3, "scree": SCREE, "floor": FLOOR}
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Where a unit's fit takes place: y = (x - `centre`) / `scale` along the principal `basis` (U, D, D')."""
+
+    centre: Tensor
+    scale: Tensor
+    basis: Tensor
+
+    @classmethod
+    def of(cls, points: Tensor, least: int) -> "Frame":
+        """Of points (U, N, D), without directions that are flat in every unit, but with `least` at least."""
+        centre = points.mean(1, keepdim=True)
+        centred = points - centre
+        covariance = centred.mT @ centred / points.shape[1]
+        values, vectors = torch.linalg.eigh(covariance)
+        variance = values.clamp_min(0).mean(-1)
+        # What rounding leaves of a constant unit is no variance.
+        rounding = (torch.finfo(torch.float32).eps * centre.abs().amax((1, 2))).square()
+        scale = torch.where(variance > rounding, variance, 1.0).sqrt()
+        share = (values / scale.square()[:, None]).flip(-1)
+        width = max(int((share > FLAT).sum(-1).amax()), least)
+        return cls(centre, scale[:, None, None], vectors.flip(-1)[..., :width].contiguous())
+
+    def enter(self, points: Tensor) -> Tensor:
+        """Points (U, N, D) -> (U, N, D')."""
+        return (points - self.centre) / self.scale @ self.basis
+
+    def leave(self, mixture: Mixture) -> Mixture:
+        """A mixture of this frame, in the features' own space."""
+        scale = self.scale[:, :, 0]
+        return replace(
+            mixture,
+            means=(mixture.means @ self.basis.mT * self.scale + self.centre) * mixture.alive[..., None],
+            axes=self.basis[:, None] @ mixture.axes,
+            variances=mixture.variances * self.scale.square(),
+            noise=mixture.noise * scale.square(),
+        )
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The mixture after each stage of the selection, in the features' own space; `filtered` is the result."""
+
+    initialised: Mixture
+    fitted: Mixture
+    split: Mixture
+    filtered: Mixture
+
+
+def coreset(features: Tensor, scalars: Tensor | None, size: int) -> Tensor:
+    """At most `size` rows per unit, (units, size, dim) in float64, of features (n, units, dim).
+
+    Each unit's rows are sorted by its scalar (n, units), or by their first principal component, and cut into
+    `size` bins of equal count, of which the middle row stands for all. A bin's mean would lose the variance
+    within the bin, and in a bin astride two clusters lie where no feature is.
+    """
+    if scalars is None:
+        # Unit by unit, so that no second copy of all features is made.
+        keys = torch.stack([_principal_scores(points) for points in features.unbind(1)])
+    else:
+        keys = scalars.T
+    order = keys.contiguous().argsort(dim=1, stable=True)
+    count = order.shape[1]
+    size = min(size, count)
+    middle = (torch.arange(size, device=order.device) * 2 + 1) * count // (2 * size)
+    chosen = order[:, middle]
+    units = torch.arange(len(chosen), device=chosen.device)[:, None]
+    return features[chosen, units].double()
+
+
+def _principal_scores(points: Tensor) -> Tensor:
+    """First principal component (n,) of points (n, D), up to scale."""
+    points = points.to(torch.float32)
+    centred = points - points.mean(0)
+    # Scaled, so that squares of very large or small features stay finite.
+    centred = centred / centred.abs().amax().clamp_min(torch.finfo(torch.float32).tiny)
+    axis = torch.linalg.eigh((centred.T @ centred).double()).eigenvectors[:, -1]
+    # An eigenvector's sign is arbitrary: fix it, so that the order is not.
+    axis = axis * axis[axis.abs().argmax()].sign()
+    return centred @ axis.to(centred.dtype)
+
+
+def initialise(points: Tensor, start: int, dims: int, ambient: int, generator: torch.Generator) -> Mixture:
+    """Stage (i): `start` round Gaussians of equal weight and variance at k-means++ centres of points (U, N,
+    D).
+
+    Greedy k-means++ (Arthur & Vassilvitskii 2007): of four draws the one that lowers the distances most.
+    Units with fewer distinct points get fewer anchors.
+    """
+    units, count, dim = points.shape
+    device, dtype = points.device, points.dtype
+    index = torch.arange(units, device=device)
+    nearest = torch.full((units, count), torch.inf, device=device, dtype=dtype)
+    potential = torch.ones_like(nearest)
+    means = torch.zeros(units, start, dim, device=device, dtype=dtype)
+    alive = torch.zeros(units, start, dtype=torch.bool, device=device)
+    for slot in range(start):
+        # Drawn on the CPU, so that the choice does not depend on the device.
+        draws = torch.rand(units, 4, generator=generator, dtype=dtype).to(device)
+        cumulative = potential.cumsum(1)
+        rows = torch.searchsorted(cumulative, draws * cumulative[:, -1:]).clamp_max(count - 1)
+        candidates = points[index[:, None], rows]
+        squares = torch.cdist(candidates, points, compute_mode="donot_use_mm_for_euclid_dist").square()
+        lowered = torch.minimum(squares, nearest[:, None])
+        best = lowered.sum(-1).argmin(1)
+        means[:, slot] = candidates[index, best]
+        # Twice the same point is no second anchor.
+        alive[:, slot] = nearest[index, rows[index, best]] > FLOOR
+        nearest = lowered[index, best]
+        potential = nearest
+    variance = (nearest.mean(1) / ambient).clamp_min(FLOOR)[:, None]
+    # Any axes will do to start the subspace iteration from, but for ones in special position.
+    axes = torch.linalg.qr(torch.randn(dim, dims, generator=generator, dtype=dtype)).Q.to(device)
+    return Mixture(
+        weights=alive.to(dtype) / alive.sum(1, keepdim=True),
+        means=means,
+        axes=axes.expand(units, start, dim, dims).contiguous(),
+        variances=variance[..., None].expand(units, start, dims).contiguous(),
+        noise=variance.expand(units, start).contiguous(),
+        dims=torch.ones(units, start, dtype=torch.long, device=device),
+        alive=alive,
+        ambient=ambient,
+    )
+
+
+def resume(rows: Rows, last: Mixture, frame: Frame) -> Mixture:
+    """Stage (i) of a refit: the last anchors, each from the rows nearest to its mean, in the same slots.
+
+    Nearest by distance, not by density: features move between refits, and a Gaussian that has become
+    narrow says little about rows that have left it.
+    """
+    means = frame.enter(last.means)
+    distance = torch.cdist(rows.points, means).masked_fill(~last.alive[:, None], torch.inf)
+    nearest = torch.nn.functional.one_hot(distance.argmin(-1), means.shape[1]).double()
+    moved = replace(last, means=means, axes=torch.linalg.qr(frame.basis.mT[:, None] @ last.axes).Q)
+    return maximise(rows, nearest, moved, scree=SCREE, floor=FLOOR)
+
+
+def split_widest(mixture: Mixture, refused: Tensor) -> tuple[Mixture, Tensor, Tensor, Tensor]:
+    """Split every anchor that is not `refused` (U, K), widest first, while there are free slots.
+
+    A Gaussian is replaced by the two Gaussians that keep its mean and covariance and lie where its two halves
+    along the first axis would: at +-sqrt(2/pi) standard deviations. Returns the mixture and unit, parent's
+    slot (kept by one half) and new slot of each split.
+    """
+    open_ = mixture.alive & ~refused
+    spread = torch.where(open_, mixture.weights * mixture.variances[..., 0], -1.0)
+    parents = spread.argsort(dim=1, descending=True, stable=True)
+    free = mixture.alive.int().argsort(dim=1, stable=True)
+    room = torch.minimum(open_.sum(1), (~mixture.alive).sum(1))
+    unit, place = (torch.arange(free.shape[1], device=free.device) < room[:, None]).nonzero(as_tuple=True)
+    parent, child = parents[unit, place], free[unit, place]
+    new = {name: value.clone() for name, value in mixture.tensors().items()}
+    variance, axis = mixture.variances[unit, parent, 0], mixture.axes[unit, parent, :, 0]
+    # Less far apart where a half would be narrower than the noise around it.
+    square = torch.minimum(2 / math.pi * variance, variance - mixture.noise[unit, parent])
+    step = square.sqrt()[:, None] * axis
+    new["weights"][unit, parent] = mixture.weights[unit, parent] / 2
+    new["variances"][unit, parent, 0] = variance - square
+    for value in new.values():
+        value[unit, child] = value[unit, parent]
+    new["means"][unit, parent] = mixture.means[unit, parent] - step
+    new["means"][unit, child] = mixture.means[unit, parent] + step
+    return replace(mixture, **new), unit, parent, child
+
+
+def split(rows: Rows, mixture: Mixture, slots: int, rounds: int, trial: int) -> Mixture:
+    """Stage (iii): split the wide Gaussians, and keep the splits that BIC pays for, up to `slots` a unit.
+
+    In each round all open anchors of a unit are split, `trial` EM steps follow, and each pair is compared
+    with one Gaussian over the pair's rows. Pairs that gain less than BIC asks for their parameters are
+    joined again and not tried any more; then EM goes on, and a unit whose BIC is not better after all goes
+    back to where it was.
+    """
+    _, likelihood = expectation_maximisation(rows, mixture, 0)
+    score = information_criterion(mixture, likelihood, rows.count)
+    mixture = mixture.resized(slots)
+    refused = torch.zeros_like(mixture.alive)
+    for _ in range(rounds):
+        # Only units with an anchor to split and an eighth of the slots free: less is not worth a round.
+        free = (~mixture.alive).sum(1)
+        possible = (mixture.alive & ~refused).any(1) & (free > 0) & (8 * free >= slots)
+        units = possible.nonzero().squeeze(1)
+        if not len(units):
+            break
+        part, part_score, part_refused = _split_round(
+            rows if possible.all() else rows.take(units),
+            mixture.take(units),
+            score[units],
+            refused[units],
+            trial,
+        )
+        mixture = mixture.put(units, part.resized(slots))
+        score = score.index_copy(0, units, part_score)
+        refused = refused.index_copy(0, units, part_refused)
+    return mixture.trimmed()
+
+
+def _split_round(rows: Rows, mixture: Mixture, score: Tensor, refused: Tensor, trial: int) -> tuple[Mixture, Tensor, Tensor]:
+    """One round of `split`: the better mixtures, their BIC (U,) and the anchors refused so far (U, K)."""
+    halves, unit, parent, child = split_widest(mixture, refused)
+    halves, _ = expectation_maximisation(rows, halves.trimmed(), trial, **OPTIONS)
+    responsibilities, total = expect(rows.linear, halves)
+    pair = responsibilities[unit, :, parent] + responsibilities[unit, :, child]
+    collapsed = responsibilities.clone()
+    collapsed[unit, :, parent] = pair
+    collapsed[unit, :, child] = 0
+    joined = maximise(rows, collapsed, halves, scree=SCREE, floor=FLOOR)
+    # Log likelihood of the rows with the pair, less that with one Gaussian in its place.
+    single = log_joint(rows.linear, joined)[unit, :, parent] - total[unit]
+    gain = -(1 - pair + single.clamp_max(80).exp()).clamp_min(1e-300).log().sum(1)
+    before, after = joined.parameter_counts(), halves.parameter_counts()
+    extra = after[unit, parent] + after[unit, child] - before[unit, parent] + 1
+    useless = 2 * gain <= extra * math.log(rows.count)
+    grown = {name: value.clone() for name, value in halves.tensors().items()}
+    for name, value in joined.tensors().items():
+        for slot in (parent[useless], child[useless]):
+            grown[name][unit[useless], slot] = value[unit[useless], slot]
+    grown, likelihood = expectation_maximisation(rows, replace(halves, **grown).trimmed(), trial, **OPTIONS)
+    criterion = information_criterion(grown, likelihood, rows.count)
+    better = criterion < score
+    refused = refused.clone()
+    # All halves of a unit that is no better for them, and the useless ones of any unit.
+    back = useless | ~better[unit]
+    refused[unit[back], parent[back]] = True
+    mixture = grown.resized(mixture.alive.shape[1]).where(better, mixture)
+    return mixture, torch.where(better, criterion, score), refused
+
+
+def filter_small(rows: Rows, mixture: Mixture, least: float) -> Mixture:
+    """Stage (iv): drop the Gaussians to which fewer than `least` rows belong, and renormalise the weights.
+
+    A unit always keeps its largest.
+    """
+    responsibilities, _ = expect(rows.linear, mixture)
+    members = torch.nn.functional.one_hot(responsibilities.argmax(-1), mixture.alive.shape[1]).sum(1)
+    kept = mixture.alive & ((members >= least) | (members == members.amax(1, keepdim=True)))
+    weights = mixture.weights * kept
+    return replace(mixture, weights=weights / weights.sum(1, keepdim=True), alive=kept)
+
+
+def keep_slots(mixture: Mixture, last: Mixture) -> Tensor:
+    """The order of slots (U, K) in which each anchor has the slot of the `last` anchor that it goes on
+    from.
+
+    Those are the pairs in which each is the other's nearest, by mean; all other anchors get the slots that
+    are left.
+    """
+    near = torch.cdist(mixture.means, last.means)
+    near = near.masked_fill(~(mixture.alive[:, :, None] & last.alive[:, None]), torch.inf)
+    to_last, to_new = near.argmin(2), near.argmin(1)
+    slots = torch.arange(near.shape[1], device=near.device)
+    goes_on = mixture.alive & (to_new.gather(1, to_last) == slots)
+    unit, anchor = goes_on.nonzero(as_tuple=True)
+    slot = to_last[unit, anchor]
+    taken = torch.zeros_like(goes_on)
+    taken[unit, slot] = True
+    free, rest = taken.int().argsort(dim=1, stable=True), goes_on.int().argsort(dim=1, stable=True)
+    order = torch.empty_like(free).scatter_(1, free, rest)
+    order[unit, slot] = anchor
+    return order
+
+
+def select_anchors(
+    features: Tensor,
+    *,
+    slots: int,
+    start: int,
+    subspace: int,
+    scalars: Tensor | None = None,
+    last: Mixture | None = None,
+    bins: int = 2048,
+    iterations: int = 40,
+    least_members: int = 10,
+    seed: int = 0,
+) -> Selection:
+    """All four stages on features (n, units, dim), from `start` anchors or from those of the `last` fit.
+
+    `iterations` bounds the EM steps of a stage, and a tenth of it both the rounds of splits and the steps
+    after each; `least_members` counts among all n features.
+    """
+    n, _, dim = features.shape
+    dims = min(subspace, dim)
+    points = coreset(features, scalars, bins)
+    frame = Frame.of(points, least=dims)
+    rows = Rows.of(frame.enter(points))
+    if last is None:
+        generator = torch.Generator().manual_seed(seed)
+        initialised = initialise(rows.points, min(start, slots), dims, dim, generator)
+    else:
+        initialised = resume(rows, last.trimmed(), frame)
+    trial = max(iterations // 10, 2)
+    fitted, _ = expectation_maximisation(rows, initialised, iterations, **OPTIONS)
+    divided = split(rows, fitted, slots, rounds=max(iterations // 10, 1), trial=trial)
+    divided, _ = expectation_maximisation(rows, divided, iterations, **OPTIONS)
+    # Three rows at least, since fewer span no more than a line.
+    least = max(least_members * rows.count / n, min(3, rows.count))
+    filtered = filter_small(rows, divided, least)
+    stages = [frame.leave(stage).resized(slots) for stage in (initialised, fitted, divided, filtered)]
+    if last is not None:
+        order = keep_slots(stages[-1], last)
+        stages[2:] = [stage.reordered(order) for stage in stages[2:]]
+    return Selection(*stages)

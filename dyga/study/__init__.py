@@ -1,0 +1,1 @@
+"""What a study does: launch, evaluate, intervene, compare variants, report and benchmark."""

@@ -1,0 +1,159 @@
+"""Does an idea help? Variants with and without it, seed by seed: what is measured, and the answers."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from dyga import metrics
+from dyga.explore.run import Run
+from dyga.provenance import locked, write_json
+from dyga.seeds import sample_rows
+from dyga.study.interventions import measure_control
+from dyga.study.statistics import paired_difference, seeds_needed
+
+# (what is asked, with it, without it); "on top of" tells what both have. Names joined by "+" are averaged, seed by seed: an
+# idea's mean effect over what it is added to.
+COMPARISONS = (
+    (
+        "anchoring, mean of the three below",
+        "anchoring+full+decorrelated",
+        "encdiff+skip_dropout+decorrelated_without_anchoring",
+    ),
+    ("anchoring", "anchoring", "encdiff"),
+    ("anchoring, on top of skip dropout", "full", "skip_dropout"),
+    ("anchoring, on top of skip dropout and decorrelation", "decorrelated", "decorrelated_without_anchoring"),
+    ("anchoring early, on top of skip dropout", "full_early", "skip_dropout"),
+    ("anchoring late, on top of skip dropout", "full_late", "skip_dropout"),
+    ("anchoring strongly, on top of skip dropout", "full_strong", "skip_dropout"),
+    (
+        "skip dropout, mean of the three below",
+        "skip_dropout+full+decorrelated",
+        "encdiff+anchoring+decorrelated_without_skip_dropout",
+    ),
+    ("skip dropout", "skip_dropout", "encdiff"),
+    ("skip dropout, on top of anchoring", "full", "anchoring"),
+    ("skip dropout, on top of anchoring and decorrelation", "decorrelated", "decorrelated_without_skip_dropout"),
+    ("both of the paper's ideas", "full", "encdiff"),
+    ("decorrelation and kurtosis, on top of both", "decorrelated", "full"),
+    ("decorrelation alone, on top of both", "decorrelated_without_kurtosis", "full"),
+    ("kurtosis, on top of decorrelation", "decorrelated", "decorrelated_without_kurtosis"),
+    ("anchors' subspaces, decorrelated", "decorrelated_subspace", "decorrelated"),
+    ("ten exact values a unit, decorrelated", "decorrelated_quantised", "decorrelated"),
+    ("two scalars a unit", "planar", "decorrelated"),
+    ("decorrelation, kurtosis and two scalars, on top of both", "planar", "full"),
+    (
+        "two scalars a unit, with anchoring and without",
+        "planar+planar_without_anchoring",
+        "decorrelated+decorrelated_without_anchoring",
+    ),
+    ("anchoring, two scalars a unit", "planar", "planar_without_anchoring"),
+    ("anchors' subspaces, two scalars a unit", "planar_subspace", "planar"),
+    ("pruning and joining, decorrelated, no skip dropout", "pruned", "decorrelated_without_skip_dropout"),
+)
+MEASURES = {
+    "factor_vae_score": "FactorVAE score",
+    "dci_disentanglement": "DCI",
+    "dci_completeness": "completeness",
+    "mig": "MIG",
+    "knn_purity": "k-NN purity",
+    "infomodularity": "InfoM",
+    "infocompactness": "InfoC",
+    "infoexplicitness": "InfoE",
+    "interchange_one": "interchange, one unit",
+    "interchange_all": "interchange, all units",
+    "reconstruction": "reconstruction error",
+}
+LOWER_IS_BETTER = ("reconstruction error",)
+
+
+def measure(run: Run) -> dict:
+    """Every measure of `MEASURES` by its title, and per factor the best unit's NMI ("best: scale") and its lead over the second
+    best ("lead: scale"); kept in the run's ablation.json.
+
+    Interchange is the share of exchanges in which the factor follows alone, averaged over factors (`measure_control`); the
+    reconstruction error is the mean absolute difference of 256 pictures, in shares of the range, decoded in 10 steps.
+    ValueError without factors or the study's factor probe and first stage.
+    """
+    control = measure_control(run)
+    with locked(run.folder):
+        path = run.folder / "ablation.json"
+        if not path.exists():
+            write_json(path, _measure(run, control))
+        return json.loads(path.read_text())
+
+
+def _measure(run: Run, control: list[dict]) -> dict:
+    saved, data, config = run.projection, run.data, run.config
+    info = metrics.infomec(saved["codes"], data.factors[saved["rows"]], num_train=config.num_train, seed=0)
+    alone = {moved: np.nanmean([r["alone"] for r in control if r["moved"] == moved]) for moved in {r["moved"] for r in control}}
+    images = data.images[sample_rows(len(data.images), 256, seed=9)].astype(float)
+    decoded = run.decode(run.encode(images.astype(np.uint8)))
+    values = run.metrics | {
+        "infomodularity": info.modularity,
+        "infocompactness": info.compactness,
+        "infoexplicitness": info.explicitness,
+        "interchange_one": alone["exchange, one unit"],
+        "interchange_all": alone["exchange, all units"],
+        "reconstruction": np.abs(decoded - images).mean() / 255,
+    }
+    second, best = np.sort(np.array(run.metrics["nmi"]), axis=0)[-2:]
+    row: dict = {title: float(values[name]) for name, title in MEASURES.items()}
+    for name, first, next_best in zip(data.factor_names, best, second, strict=True):
+        row |= {f"best: {name}": float(first), f"lead: {name}": float(first - next_best)}
+    return row
+
+
+def table(runs: Mapping[tuple[str, int], Run]) -> pd.DataFrame:
+    """One row per run, {(variant, seed): run}: variant, seed, and what `measure` gives."""
+    return pd.DataFrame([{"variant": variant, "seed": seed} | measure(run) for (variant, seed), run in runs.items()])
+
+
+def answers(runs: pd.DataFrame, measures: tuple[str, ...]) -> pd.DataFrame:
+    """One row per comparison and measure of a `table`: the mean paired difference over the seeds that both variants have, its 95%
+    interval ("low", "high"), the verdict, and "seeds for half": how many would show half of the difference (5%, power 80%).
+
+    A difference counts for the idea if it is better: the reconstruction error's is turned round. Comparisons with fewer than
+    two common seeds are left out.
+    """
+    rows = []
+    for question, with_it, without in COMPARISONS:
+        a, b = (_by_seed(runs, names.split("+"), list(measures)) for names in (with_it, without))
+        seeds = a.index.intersection(b.index)
+        if len(seeds) < 2:
+            continue
+        for name in measures:
+            sign = -1 if name in LOWER_IS_BETTER else 1
+            difference = paired_difference(sign * a.loc[seeds, name], sign * b.loc[seeds, name])
+            needed = seeds_needed(sign * a.loc[seeds, name], sign * b.loc[seeds, name])
+            asked = {"does it help?": question, "with": with_it, "without": without, "measure": name, "seeds": difference.count}
+            interval = {"difference": difference.mean, "low": difference.low, "high": difference.high}
+            rows.append(asked | interval | {"verdict": difference.verdict, "seeds for half": needed})
+    return pd.DataFrame(rows)
+
+
+def _by_seed(runs: pd.DataFrame, variants: list[str], measures: list[str]) -> pd.DataFrame:
+    """The variants' mean of each measure, for the seeds that all of them have."""
+    rows = runs[runs["variant"].isin(variants)].groupby("seed")
+    return rows[measures].mean()[rows.size() == len(variants)]
+
+
+def reference(folder: Path | str, profile: str = "quick") -> pd.DataFrame:
+    """The `table` of the runs that come with the project: `quick`, `long` or `longer` (ablation_*.csv in `folder`,
+    figures/reference of a checkout)."""
+    return pd.read_csv(Path(folder) / f"ablation_{profile}.csv")
+
+
+def in_words(found: pd.DataFrame, measures: tuple[str, ...] = ("DCI", "MIG")) -> list[str]:
+    """A sentence per question of `answers`, as Markdown list items."""
+    lines = []
+    for question, part in found.groupby("does it help?", sort=False) if len(found) else ():
+        said = [
+            f"{r['measure']} {r['difference']:+.3f} [{r['low']:+.3f}, {r['high']:+.3f}] ({r['verdict']})"
+            for r in part.to_dict("records")
+            if r["measure"] in measures
+        ]
+        lines.append(f"- **{question[0].upper()}{question[1:]}**: {'; '.join(said)}, {part['seeds'].iloc[0]} seeds.")
+    return lines or ["Several seeds of a variant with and without an idea are needed for an answer."]

@@ -1,0 +1,134 @@
+"""What is measured of a trained run: its codes, and metrics.json."""
+
+import os
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors.numpy import save
+
+from dyga import metrics
+from dyga.config import Config
+from dyga.explore.run import Run, project
+from dyga.method.diffusion import to_tensor
+from dyga.metrics import downstream as probes
+from dyga.provenance import locked, write_atomically, write_json
+from dyga.seeds import sample_rows
+
+# Where a slider can stand on a unit's path.
+PLACES = 201
+
+
+def evaluate(run: Run) -> dict:
+    """Writes the run's codes.safetensors and metrics.json and returns the metrics; what is there already is kept.
+
+    Codes are each unit's first principal component over `config.evaluation_images` random images, the same for every run.
+    Without factors only the codes are made.
+    """
+    with locked(run.folder):
+        path = run.folder / "metrics.json"
+        if not path.exists():
+            write_json(path, _evaluate(run))
+    return run.metrics
+
+
+def _evaluate(run: Run) -> dict:
+    config, data = run.config, run.data
+    rows = sample_rows(len(data.images), min(config.evaluation_images, len(data.images)), seed=0)
+    count = len(rows)
+    extractor = run.model.feature_extractor
+    features = np.empty((count, config.units, config.unit_dim), np.float32)
+    scalars = np.empty((count, config.units * config.unit_scalars), np.float32)
+    # In batches: the unit MLPs' hidden layers of all images at once would be hundreds of megabytes.
+    for i in range(0, count, 500):
+        with torch.no_grad():
+            batch = extractor.scalars(to_tensor(data.images[rows[i : i + 500]]).to(run.device))
+            scalars[i : i + 500], features[i : i + 500] = batch.cpu().numpy(), extractor.features(batch).cpu().numpy()
+    mean, axis = principal_axes(features)
+    # Of a unit that was pruned nothing but rounding errors would be left.
+    axis *= extractor.active.cpu().numpy().any(axis=1, keepdims=True)
+    codes = project(features, mean, axis)
+    path = np.stack([unit_path(own) for own in np.split(scalars, config.units, axis=1)], axis=1)
+    saved = {"rows": rows, "codes": codes, "mean": mean, "axis": axis, "path": path.reshape(PLACES, -1)}
+    write_atomically(run.folder / "codes.safetensors", save({k: np.ascontiguousarray(v) for k, v in saved.items()}))
+    result: dict = {"images": count, "anchors": run.anchors.counts.tolist()}
+    if data.factors is None:
+        return result | {"note": "the data set has no factors, so no disentanglement metric applies"}
+    return result | score(codes, features, data.factors[rows], data.factor_names, config)
+
+
+def suite(run: Run, estimator: str) -> pd.DataFrame:
+    """Every metric of `dyga.metrics.evaluate` on the run's saved codes, DCI by `estimator`. ValueError without factors."""
+    saved, data, config = run.projection, run.data, run.config
+    if data.factors is None:
+        raise ValueError(f"{config.dataset} has no factors, so no disentanglement metric applies")
+    sizes = dict(num_train=config.num_train, num_test=config.num_test)
+    return metrics.evaluate(saved["codes"], data.factors[saved["rows"]], **sizes, estimator=estimator, n_jobs=os.cpu_count() or 1)
+
+
+def score(codes: np.ndarray, features: np.ndarray, factors: np.ndarray, names: Sequence[str], config: Config) -> dict:
+    """Every metric of the tables as JSON-ready values; protocols in dyga.metrics."""
+    sizes = dict(num_train=config.num_train, num_test=config.num_test)
+    dci = metrics.dci(codes, factors, **sizes, seed=0, estimator=config.dci_estimator)
+    nmi = metrics.nmi(codes, factors, num_train=config.num_train, seed=0).matrix
+    return {
+        "factor_vae_score": metrics.factor_vae_score(codes, factors, **sizes, seed=0).score,
+        "dci_disentanglement": dci.disentanglement,
+        "dci_completeness": dci.completeness,
+        "dci_informativeness": dci.informativeness,
+        "dci_estimator": config.dci_estimator,
+        "mig": metrics.mig(codes, factors, num_train=config.num_train, seed=0).score,
+        "knn_purity": metrics.knn_purity(features, factors, num_train=config.num_train, seed=0).score,
+        "importance": np.asarray(dci.importance).tolist(),
+        "nmi": nmi.tolist(),
+        "best_units": nmi.argmax(axis=0).tolist(),
+        "factor_names": list(names),
+        "downstream": _downstream(codes, factors, dci, config),
+    }
+
+
+def _downstream(codes: np.ndarray, factors: np.ndarray, dci: metrics.DCI, config: Config) -> dict:
+    """Accuracy by number of labels. With `num_train` labels it is the same classifier as DCI's, so that is not fitted again."""
+    sizes = tuple(n for n in (100, 1_000) if n < config.num_train)
+    few = probes.sample_efficiency(codes, factors, sizes, num_test=config.num_test, estimator=config.dci_estimator, seed=0)
+    accuracy = np.vstack([few.accuracy, dci.accuracy])
+    mean = accuracy.mean(axis=1)
+    return {"sizes": [*sizes, config.num_train], "accuracy": accuracy.tolist(), "efficiency": (mean / mean[-1]).tolist()}
+
+
+def unit_path(scalars: np.ndarray, places: int = PLACES) -> np.ndarray:
+    """A way through a unit's scalars (n, 1 or 2), (places, 1 or 2) float32, for a slider to go along.
+
+    One scalar that varies: evenly from its 1st to its 99th percentile. Two: by their angle, once round from where fewest are,
+    each place the median of the fiftieth of all that is nearest in angle.
+    """
+    if (scalars.std(axis=0) > 0).sum() < 2:
+        low, high = np.percentile(scalars, [1, 99], axis=0).astype(np.float32)
+        return np.linspace(low, high, places, dtype=np.float32)
+    x, y = (scalars - scalars.mean(axis=0)).T
+    angle = np.arctan2(y, x) % (2 * np.pi)
+    bins = 60
+    counts = np.histogram(angle, bins, (0, 2 * np.pi))[0]
+    # The emptiest stretch of a sixth of the ring; of several, that whose middle is emptiest.
+    stretch = sum(np.roll(counts, shift) for shift in range(-bins // 12, bins // 12 + 1))
+    start = (np.lexsort((counts, stretch))[0] + 0.5) * 2 * np.pi / bins
+    angle = (angle - start) % (2 * np.pi)
+    order = np.argsort(angle, kind="stable")
+    grid = np.linspace(*np.percentile(angle, [1, 99]), places)
+    width = max(len(order) // 50, 1)
+    first = np.clip(np.searchsorted(angle[order], grid) - width // 2, 0, len(order) - width)
+    return np.stack([np.median(scalars[order[i : i + width]], axis=0) for i in first]).astype(np.float32)
+
+
+def principal_axes(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and first principal axis of each unit: features (n, units, dim) -> two arrays (units, dim).
+
+    An axis has unit length; its sign makes its largest entry positive.
+    """
+    mean = features.mean(axis=0, dtype=np.float64)
+    # Unit by unit, since a float64 copy of all features would be large.
+    units = range(features.shape[1])
+    axis = np.stack([np.linalg.eigh(np.cov(features[:, unit], rowvar=False, dtype=np.float64))[1][:, -1] for unit in units])
+    largest = np.take_along_axis(axis, np.abs(axis).argmax(axis=1)[:, None], axis=1)
+    return mean.astype(np.float32), (axis * np.sign(largest)).astype(np.float32)

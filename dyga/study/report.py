@@ -1,0 +1,215 @@
+"""Tables, the published numbers, and the report: one HTML file of what the notebooks say and show."""
+
+import base64
+import html
+import io
+import json
+import re
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pandas as pd
+from nbconvert import HTMLExporter
+from PIL import Image
+from pygments.formatters import HtmlFormatter
+
+from dyga.provenance import write_atomically
+
+STYLE = """
+:root { color-scheme: light; --ink: #1f2328; --grey: #656d76; --line: #d9dde2; --accent: #0072b2; }
+* { box-sizing: border-box; }
+html { -webkit-text-size-adjust: 100%; scroll-behavior: smooth; }
+body { margin: 0 auto; padding: 2.5rem 1.25rem 4rem; max-width: 940px; color: var(--ink); background: #fff;
+  font: 17px/1.62 Charter, "Bitstream Charter", "Iowan Old Style", Georgia, "Liberation Serif", serif; }
+h1, h2, h3, h4, nav, table, footer, figcaption { font-family: system-ui, -apple-system, "Segoe UI", Roboto,
+  "Helvetica Neue", "Liberation Sans", sans-serif; }
+h1, h2, h3, h4 { line-height: 1.25; font-weight: 650; margin: 1.8em 0 0.6em; }
+h1 { font-size: 2.05rem; margin-top: 0; letter-spacing: -0.01em; }
+h2 { font-size: 1.5rem; margin-top: 2.6em; padding-top: 1.1em; border-top: 1px solid var(--line); }
+h3 { font-size: 1.15rem; }
+h4 { font-size: 1rem; }
+a { color: var(--accent); text-decoration-thickness: 1px; text-underline-offset: 2px; }
+a.anchor-link { display: none; }
+nav { font-size: 0.92rem; border: 1px solid var(--line); border-radius: 8px; padding: 0.9rem 1.2rem; }
+nav ol { margin: 0; padding: 0; list-style: none; columns: 18rem; }
+nav li { break-inside: avoid; }
+nav a { text-decoration: none; }
+img, svg { max-width: 100%; height: auto; display: block; margin: 1.1rem auto; }
+.output_html, .rendered_html, figure { overflow-x: auto; margin-inline: 0; }
+table { border-collapse: collapse; border: 0; margin: 1rem auto; font-size: 0.88rem; line-height: 1.4;
+  font-variant-numeric: tabular-nums; border-top: 2px solid var(--ink); border-bottom: 2px solid var(--ink); }
+th, td { border: 0; padding: 0.34rem 0.8rem; text-align: right; white-space: nowrap; }
+th:first-child, td:first-child { text-align: left; }
+thead tr:last-child th { border-bottom: 1px solid var(--ink); }
+tbody tr + tr > * { border-top: 1px solid #eceef1; }
+figcaption, caption { font-size: 0.88rem; color: var(--grey); text-align: center; caption-side: top; }
+pre, code { font: 0.82rem/1.5 ui-monospace, "SF Mono", Menlo, Consolas, "Liberation Mono", monospace; }
+code { background: #f3f5f7; border-radius: 4px; padding: 0.1em 0.3em; }
+pre { background: #f6f8fa; border-radius: 6px; padding: 0.7rem 0.9rem; overflow-x: auto; }
+pre code { background: none; padding: 0; }
+footer { margin-top: 4rem; padding-top: 1rem; border-top: 1px solid var(--line); color: var(--grey);
+  font-size: 0.84rem; }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: 0.25rem 1rem; margin: 0; }
+dd { margin: 0; overflow-wrap: anywhere; }
+@media (max-width: 600px) {
+  body { font-size: 16px; padding: 1.2rem 0.9rem 3rem; }
+  h1 { font-size: 1.55rem; } h2 { font-size: 1.25rem; }
+  dl { grid-template-columns: 1fr; gap: 0; } dd { margin-bottom: 0.6rem; }
+}
+@media print { body { max-width: none; } nav { display: none; } }
+"""
+
+
+# What a page of ours may not hold: anything a browser would fetch when the page is opened.
+_FETCHED = re.compile(
+    r"<(?:script|img|iframe|source|video|audio|embed|object|link)\b[^>]*?\s(?:src|srcset|href|data)\s*=\s*"
+    r"[\"']?(?!data:)([^\"'\s>]+)|@import\s+([^;]+)|url\(\s*[\"']?(?!data:|#)([^\"')]+)",
+    re.IGNORECASE,
+)
+
+
+def _write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, text)
+    return path
+
+
+def published_rows(table: str, dataset: str) -> pd.DataFrame:
+    """The paper's published numbers, a row per method: `method`, then each metric's mean and, as
+    `<metric>_std`, its standard deviation (NaN where not reported); the source is in the frame's
+    `attrs`. Tables: `table1` (FactorVAE score, DCI), `table2` (TAD, FID)."""
+    published = json.loads(resources.files(__package__).joinpath("published.json").read_text("utf-8"))
+    known = {name: list(entry["datasets"]) for name, entry in published.items() if name.startswith("table")}
+    if dataset not in known.get(table, []):
+        choices = "; ".join(f"{name}: {', '.join(names)}" for name, names in known.items())
+        raise ValueError(f"published_rows: nothing published for '{table}', '{dataset}'; there is {choices}")
+    metrics = published[table]["metrics"]
+    columns = ["method", *(name for metric in metrics for name in (metric, f"{metric}_std"))]
+    rows = [
+        [method, *(number for pair in values for number in (pair or (np.nan, np.nan)))]
+        for method, values in published[table]["datasets"][dataset].items()
+    ]
+    frame = pd.DataFrame(rows, columns=columns)
+    frame.attrs["source"] = published["source"]
+    return frame
+
+
+def mean_spread(values: Sequence[float], spread: float | None = None, digits: int = 3) -> str:
+    """`0.981 ± 0.004` for tables: the mean of the values and `spread`, or from two values on their
+    standard deviation; a dash where there is nothing."""
+    values = np.atleast_1d(np.asarray(values, float))
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return "–"
+    if spread is None and len(values) > 1:
+        spread = values.std(ddof=1)
+    return f"{values.mean():.{digits}f}" + ("" if spread is None else f" ± {spread:.{digits}f}")
+
+
+def write_table(frame: pd.DataFrame, path_stem: Path, caption: str, provenance: Mapping | None = None) -> list[Path]:
+    """Write `path_stem`.csv, .tex (booktabs) and .html (a fragment), without the index; the last two carry
+    the provenance as a comment. Returns the three paths."""
+    stem = Path(path_stem)
+    note = json.dumps(provenance, default=str) if provenance else ""
+    numbers = {"index": False, "float_format": "{:.3f}".format, "na_rep": "–"}
+    latex = frame.to_latex(escape=True, caption=_latex(caption), label=f"tab:{stem.name}", position="t", **numbers)
+    body = frame.to_html(escape=True, border=0, **numbers)
+    figure = f"<figure>\n<figcaption>{html.escape(caption)}</figcaption>\n{body}\n</figure>\n"
+    return [
+        _write(stem.with_name(f"{stem.name}.csv"), frame.to_csv(index=False)),
+        _write(stem.with_name(f"{stem.name}.tex"), (f"% {note}\n" if note else "") + latex),
+        _write(stem.with_name(f"{stem.name}.html"), (f"<!-- {html.escape(note)} -->\n" if note else "") + figure),
+    ]
+
+
+def _latex(text: str) -> str:
+    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    special |= {character: f"\\{character}" for character in "&%$#_{}"}
+    return "".join(special.get(character, character) for character in text)
+
+
+def _body(executed: Path, code: bool) -> str:
+    """A notebook's prose and outputs as HTML: figures inside it, no widgets (each has a picture beside it),
+    no scripts, no progress bars; the code only on request."""
+    notebook = nbformat.read(executed, as_version=4)
+    notebook.metadata.pop("widgets", None)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs if _shown(output)]
+    exporter = HTMLExporter(
+        template_name="basic",
+        exclude_input=not code,
+        exclude_input_prompt=True,
+        exclude_output_prompt=True,
+        embed_images=True,
+    )
+    body, _ = exporter.from_notebook_node(notebook, resources={"metadata": {"path": str(executed.parent)}})
+    return body
+
+
+def _shown(output: nbformat.NotebookNode) -> bool:
+    kinds = list(output.get("data", {}))
+    return output.get("name") != "stderr" and not any(
+        kind.startswith("application/vnd.jupyter.widget") or kind == "application/javascript" for kind in kinds
+    )
+
+
+def _page(path: Path, title: str, content: str, style: str = STYLE) -> Path:
+    page = (
+        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f"<title>{html.escape(title)}</title>\n"
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<style>{style}</style>\n</head>\n<body>\n{content}\n</body>\n</html>\n"
+    )
+    fetched = _FETCHED.search(page)
+    if fetched:
+        raise ValueError(f"{path.name}: the page would fetch {next(filter(None, fetched.groups()))}; embed it instead")
+    return _write(path, page)
+
+
+def notebook_html(executed: Path, path: Path) -> Path:
+    """One executed notebook, code included, as one HTML file that needs nothing from outside."""
+    style = STYLE + HtmlFormatter(style="friendly").get_style_defs(".highlight") + "\n.highlight { background: none; }"
+    return _page(Path(path), Path(executed).stem, _body(Path(executed), code=True), style)
+
+
+def gather(notebooks: Sequence[Path], path: Path, title: str, provenance: Mapping) -> Path:
+    """The report: the executed notebooks' prose, figures and tables in order, without code, as one HTML file
+    that needs nothing from outside, with a table of contents and, at the foot, the provenance."""
+    sections, contents = [], []
+    for place, notebook in enumerate(map(Path, notebooks), 1):
+        body = _body(notebook, code=False)
+        # Notebooks are sections of one page: headings sink by one level, ids get the section's number.
+        body = re.sub(r"(</?h)([1-5])\b", lambda found: f"{found[1]}{int(found[2]) + 1}", body)
+        body = re.sub(r'(<h\d id="|<a [^>]*href="#)', rf"\g<1>{place}-", body)
+        heading = re.search(r'<h2 id="([^"]*)">(.*?)<a class="anchor-link"', body, re.DOTALL)
+        anchor, name = heading.groups() if heading else (f"section-{place}", html.escape(notebook.stem))
+        contents.append(f'<li><a href="#{anchor}">{name}</a></li>')
+        sections.append(f'<section id="section-{place}">\n{body}\n</section>')
+    header = f"<header><h1>{html.escape(title)}</h1>\n<nav><ol>{''.join(contents)}</ol></nav></header>"
+    terms = "".join(f"<dt>{html.escape(str(k))}</dt><dd>{_plain(v)}</dd>" for k, v in provenance.items())
+    footer = f"<footer><dl>{terms}</dl></footer>"
+    return _page(Path(path), title, _smaller("\n".join([header, *sections, footer])))
+
+
+def _smaller(page: str) -> str:
+    """The page's larger pictures as WebP, a fifth of the size of PNG at no loss that a reader could see."""
+
+    def smaller(found: re.Match) -> str:
+        buffer = io.BytesIO()
+        Image.open(io.BytesIO(base64.b64decode(found[1]))).save(buffer, "webp", quality=90)
+        return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+    return re.sub(r"data:image/png;base64,([A-Za-z0-9+/=\n]{50000,})", smaller, page)
+
+
+def _plain(value: object) -> str:
+    """A provenance entry as text: nested mappings and lists in one line."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{html.escape(str(key))} {_plain(entry)}" for key, entry in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_plain, value))
+    return html.escape(f"{value:.1f}" if isinstance(value, float) else str(value))

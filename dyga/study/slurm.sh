@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# One run a task on a SLURM cluster, the same command as anywhere:  sbatch dyga/study/slurm.sh shapes3d [profile]
+# Tasks 0-34 are seven variants times five seeds. Afterwards ./run_all.sh with the same data set, profile, variants and seeds
+# finds the runs done, and makes the tables and the report. Set up and prepare first: ./run_all.sh test --co; dyga data prepare NAME.
+#SBATCH --job-name=dyga --array=0-34 --gpus=1 --cpus-per-task=8 --mem=32G --time=24:00:00 --output=runs/slurm-%a.txt
+set -euo pipefail
+cd "${SLURM_SUBMIT_DIR:-$(dirname "${BASH_SOURCE[0]}")/../..}"
+dataset=${1:?usage: sbatch dyga/study/slurm.sh DATASET [PROFILE]}
+profile=${2:-paper}
+variants=(encdiff skip_dropout anchoring full decorrelated planar pruned)
+task=${SLURM_ARRAY_TASK_ID:?run this with sbatch}
+folder=runs/${dataset}-${profile}/first_stage
+# The first task makes what all share; the others wait for it.
+if [ "$task" = 0 ]; then
+    .venv/bin/dyga first-stage --dataset "$dataset" --profile "$profile"
+else
+    until [ -f "$folder/model.safetensors" ]; do sleep 30; done
+fi
+exec .venv/bin/dyga train --dataset "$dataset" --profile "$profile" --variant "${variants[task % 7]}" --seed $((task / 7))

@@ -1,0 +1,1 @@
+"""Training: one linear loop, batches, checkpoints and the first stage."""

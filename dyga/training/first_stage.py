@@ -1,0 +1,130 @@
+"""The first stage that a study's runs share: trained, then frozen, its latents of a whole data set computed once."""
+
+import io
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+from tqdm import tqdm
+
+from dyga.checkpoint import load_resume, save_model, save_resume
+from dyga.config import Config
+from dyga.data import load_dataset
+from dyga.method.diffusion import to_tensor
+from dyga.method.first_stages import FIRST_STAGES
+from dyga.provenance import describe, exit_if_orphaned, locked, write_atomically, write_json
+from dyga.seeds import sample_rows, step_seed
+from dyga.training.vqgan_loss import Critic, lpips
+
+SHARD = 20_000
+
+
+def make_first_stage(config: Config, images) -> nn.Module:
+    """The configured first stage with its latent's scale set from 2,048 images of the data, the same in every run."""
+    torch.manual_seed(0)
+    stage = FIRST_STAGES[config.first_stage]().eval().requires_grad_(False)
+    with torch.no_grad():
+        stage.calibrate(to_tensor(images[sample_rows(len(images), min(2_048, len(images)), 0)]))
+    return stage
+
+
+def train_first_stage(config: Config, folder: Path, data_dir: Path | None = None) -> None:
+    """Trains the first stage's decoder (pooled) or all of it (vq), and writes `folder`/model.safetensors and, for vq, the latents
+    of all images. Goes on where a killed call was. The paper's vq is a VQ-GAN: so is this one where LPIPS' weights are there."""
+    with locked(folder):
+        if (folder / "model.safetensors").exists():
+            return
+        start, steps = time.monotonic(), config.first_stage_steps
+        images = load_dataset(config.dataset, data_dir).images
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        stage = make_first_stage(config, images).train().requires_grad_(True).to(device)
+        peak = 4e-3 if config.first_stage == "pooled" else 2e-4
+        parts: dict = {"stage": stage, "optimiser": torch.optim.AdamW(stage.parameters(), lr=peak)}
+        perceptual = lpips() if config.first_stage == "vq" else None
+        if perceptual:
+            parts["critic"] = critic = Critic(perceptual).to(device)
+            parts["critic_optimiser"] = torch.optim.AdamW(critic.parameters(), lr=peak, betas=(0.5, 0.9))
+        state = load_resume(folder / "resume.pt") or {"step": 0}
+        if state["step"] and state.keys() != {*parts, "step"}:
+            raise ValueError(f"{folder}: begun with{'out' if perceptual else ''} the LPIPS weights: delete it to start again")
+        if state["step"]:
+            for name, part in parts.items():
+                part.load_state_dict(state[name])
+        for step in tqdm(range(state["step"], steps), "first stage", mininterval=10, ascii=True):
+            exit_if_orphaned()
+            parts["optimiser"].param_groups[0]["lr"] = peak * (1 - step / steps)
+            rows = np.random.default_rng(step_seed(0, step)).integers(len(images), size=32)
+            batch = to_tensor(images[rows]).to(device)
+            if perceptual:
+                # The adversary joins when there is something to tell from a real picture.
+                _adversarial_step(parts, batch, joined=step >= steps // 2)
+            else:
+                _descend(parts["optimiser"], stage.loss(batch))
+            if (step + 1) % 1_000 == 0 or step + 1 == steps > 1_000:
+                save_resume(folder / "resume.pt", {name: part.state_dict() for name, part in parts.items()} | {"step": step + 1})
+        sample = to_tensor(images[sample_rows(len(images), min(256, len(images)), 0)]).to(device)
+        with torch.no_grad():
+            stage.eval()
+            if config.first_stage == "vq":
+                stage.calibrate(sample)
+            error = F.l1_loss(stage.decode(stage.encode(sample)), sample).item()
+        seconds = round(time.monotonic() - start, 1)
+        if config.first_stage == "vq":
+            store_latents(stage, images, folder)
+        save_model(folder / "model.safetensors", stage)
+        write_json(folder / "provenance.json", describe(l1=error, seconds=seconds, critic=perceptual is not None))
+        (folder / "resume.pt").unlink(missing_ok=True)
+
+
+def _descend(optimiser: torch.optim.Optimizer, loss: torch.Tensor) -> None:
+    optimiser.zero_grad()
+    loss.backward()
+    optimiser.step()
+
+
+def _adversarial_step(parts: dict, images: torch.Tensor, joined: bool) -> None:
+    """One step of the autoencoder against its critic and, once that has joined, one of the critic."""
+    stage, critic = parts["stage"], parts["critic"]
+    decoded, commitment = stage.reconstruct(images)
+    terms = critic.terms(images, decoded, stage.model.decoder.conv_out.weight, joined)
+    _descend(parts["optimiser"], F.l1_loss(decoded, images) + commitment + terms)
+    if joined:
+        _descend(parts["critic_optimiser"], critic.loss(images, decoded))
+
+
+def store_latents(stage: nn.Module, images, folder: Path) -> None:
+    """Writes `folder`/latents-<i>.npy (float16, in the images' order). Shards that are there are kept."""
+    device = next(stage.parameters()).device
+    for first in tqdm(range(0, len(images), SHARD), "latents", mininterval=10, ascii=True):
+        path = folder / f"latents-{first // SHARD:05d}.npy"
+        if path.exists():
+            continue
+        rows = np.arange(first, min(first + SHARD, len(images)))
+        with torch.no_grad():
+            parts = [
+                stage.encode(to_tensor(images[part]).to(device)).half().cpu()
+                for part in np.array_split(rows, -(-len(rows) // 256))
+            ]
+        buffer = io.BytesIO()
+        np.save(buffer, torch.cat(parts).numpy(), allow_pickle=False)
+        write_atomically(path, buffer.getvalue())
+
+
+class StoredLatents:
+    """What `store_latents` wrote for `count` images, memory-mapped: `latents[rows]` -> (k, ...) float16. ValueError, naming the
+    folder, unless all are there."""
+
+    def __init__(self, folder: Path, count: int):
+        try:
+            self._shards = [np.load(path, mmap_mode="r", allow_pickle=False) for path in sorted(folder.glob("latents-*.npy"))]
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{folder}: damaged latents ({error}); delete the folder and train the first stage again") from None
+        found = sum(map(len, self._shards))
+        if found != count:
+            raise ValueError(f"{folder} holds latents of {found:,} images, the data set {count:,}: train the first stage first")
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        return np.stack([self._shards[shard][row] for shard, row in zip(*divmod(rows, SHARD), strict=True)])

@@ -1,0 +1,71 @@
+"""Pre-rendered frames and their page; that they move in a browser is in tests/test_browser.py."""
+
+import base64
+import io
+import json
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dyga import load_run
+from dyga.explore import static as live
+
+
+@pytest.fixture(scope="module")
+def run(study):
+    return load_run(study / "runs" / "rooms3d-smoke" / "pruned-seed0")
+
+
+def sheet_and_data(page: str) -> tuple[np.ndarray, dict]:
+    data = json.loads(re.search(r"data=(\{.*?\}),sheet", page).group(1))
+    content = base64.b64decode(data["sheet"].removeprefix("data:image/webp;base64,"))
+    return np.asarray(Image.open(io.BytesIO(content)).convert("RGB")).astype(int), data
+
+
+def close(shown: np.ndarray, image: np.ndarray) -> bool:
+    """As like as lossy compression leaves it."""
+    return np.abs(shown - image.astype(int)).mean() < 8
+
+
+def test_traversals_hold_every_unit_s_frames_and_rest_at_the_picture(run):
+    images, units = run.data.images[np.array([5, 300_000])], run.active_units[:3]
+    page = live.traversals(run, images, units, count=5)
+    sheet, data = sheet_and_data(page)
+    assert sheet.shape == (2 * 3 * 64, 5 * 64, 3) and np.shape(data["places"]) == (2, 3)
+    expected = run.traverse(images[1], units[2].index, count=5)
+    shown = sheet[5 * 64 :].reshape(64, 5, 64, 3).transpose(1, 0, 2, 3)
+    rest = data["places"][1][2]
+    expected[rest] = run.decode(run.encode(images[1:]))[0]
+    assert all(close(a, b) for a, b in zip(shown, expected, strict=True))
+    assert page.count('type="range"') == 4 and "http" not in page
+
+
+def test_interchange_holds_every_combination(run):
+    images, units = run.data.images[np.array([5, 9, 300_000, 77_000])], run.active_units[:2]
+    page = live.interchange(run, images[:2], images[2:], units)
+    sheet, data = sheet_and_data(page)
+    assert sheet.shape == (2 * 2 * 64, (4 + 1) * 64, 3) and data["side"] == 64
+
+    def at(row, column):
+        return sheet[64 * row : 64 * row + 64, 64 * column : 64 * column + 64]
+
+    assert close(at(2, 4), images[1]) and close(at(3, 4), images[3])
+    assert close(at(0, 2), run.swap(images[0], images[2], [units[1].index]))
+    groups = [u.index for u in run.active_units if u.factor in {unit.factor for unit in units}]
+    assert close(at(3, 3), run.swap(images[1], images[3], groups))
+    assert page.count('type="checkbox"') == 3
+
+
+def test_too_many_units_or_unpaired_pictures_are_refused(run):
+    images = run.data.images[:2]
+    with pytest.raises(ValueError, match="8 units, 2 sources, 2 targets"):
+        live.interchange(run, images, images, run.active_units[:1] * 8)
+    with pytest.raises(ValueError, match="1 sources, 2 targets"):
+        live.interchange(run, images[:1], images, run.active_units[:1])
+
+
+def test_a_page_shows_itself_as_html(run):
+    page = live.Live("<b>x</b>")
+    assert page._repr_html_() == "<b>x</b>"

@@ -1,0 +1,176 @@
+"""Callbacks as plain functions; the browser's side is in tests/test_browser.py."""
+
+import datetime
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dyga import load_run
+from dyga.explore.widgets import AnchorExplorer, InterchangeExplorer, PictureChooser, TraversalExplorer, png, strip
+
+
+@pytest.fixture(scope="module")
+def run(study):
+    return load_run(study / "runs" / "rooms3d-smoke" / "pruned-seed0")
+
+
+@pytest.fixture
+def explorer(run):
+    return TraversalExplorer(run, run.data.images, first=5)
+
+
+def uploaded(content: bytes, name: str = "mine.png") -> tuple[dict, ...]:
+    when = datetime.datetime.now(tz=datetime.UTC)
+    return ({"name": name, "type": "image/png", "size": len(content), "content": memoryview(content), "last_modified": when},)
+
+
+def picture_file(shape=(90, 120, 3)) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, shape, dtype=np.uint8)).save(buffer, "png")
+    return buffer.getvalue()
+
+
+def opened(content: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(content)))
+
+
+def same(one: np.ndarray, other: np.ndarray) -> bool:
+    """But for a grey level: the last bit of a matrix product depends on where in memory its numbers lie."""
+    return one.shape == other.shape and np.abs(one.astype(int) - other).max() <= 1
+
+
+def test_png_and_strip_hold_the_pixels():
+    images = np.random.default_rng(0).integers(0, 255, (3, 4, 4, 3), dtype=np.uint8)
+    assert np.array_equal(opened(png(images[0], scale=2))[::2, ::2], images[0])
+    whole = opened(strip(images, scale=1))
+    assert whole.shape == (4, 3 * 6 - 2, 3)
+    assert np.array_equal(whole[:, 6:10], images[1]) and (whole[:, 4:6] == 255).all()
+
+
+class TestTraversal:
+    def test_the_picture_at_rest_is_the_run_s_own_decoding(self, run, explorer):
+        expected = run.decode(run.encode(run.data.images[np.array([5])]))[0]
+        assert same(opened(explorer.picture.value)[::5, ::5], expected)
+
+    def test_a_slider_changes_the_picture_and_reset_restores_it(self, explorer):
+        slider = explorer.rows[0].slider
+        before, place = explorer.picture.value, slider.value
+        slider.value = 0 if place > 100 else 200
+        assert explorer.picture.value != before
+        explorer.reset.click()
+        assert explorer.picture.value == before and slider.value == place
+
+    def test_the_strip_follows_the_unit_moved_last_and_the_others_places(self, run, explorer):
+        first, second = explorer.rows[:2]
+        at_rest = explorer.strip.value
+        first.slider.value = 0 if first.slider.value > 100 else 200
+        assert explorer.strip.value == at_rest  # all of this unit's range, wherever its slider is
+        second.slider.value = 0 if second.slider.value > 100 else 200
+        assert str(second.unit) in explorer.caption.value
+        features = run.encode(run.data.images[np.array([5])]).repeat(8, axis=0)
+        features[:, first.unit.index] = run.curve[first.slider.value, first.unit.index]
+        features[:, second.unit.index] = run.curve[np.linspace(0, 200, 8).round().astype(int), second.unit.index]
+        assert same(opened(explorer.strip.value), opened(strip(run.decode(features))))
+
+    def test_snapped_sliders_stand_on_anchors(self, explorer):
+        row = next(row for row in explorer.rows if row.anchors)
+        row.slider.value = 0 if row.slider.value > 100 else 200
+        explorer.snap.value = True
+        assert row.slider.value == row.nearest_anchor()
+        row.slider.value = 100
+        assert abs(row.slider.value - row.nearest_anchor()) <= 1
+
+    def test_a_run_without_anchors_cannot_snap(self, study):
+        encdiff = load_run(study / "runs" / "rooms3d-smoke" / "encdiff-seed0")
+        explorer = TraversalExplorer(encdiff, encdiff.data.images)
+        assert explorer.snap.disabled and not explorer.rows[0].anchors
+
+    def test_all_units_come_up_on_demand(self, run, explorer):
+        assert len(explorer._sliders.children) == min(6, len(run.active_units))
+        explorer.all.value = True
+        assert [row.unit for row in explorer._sliders.children] == run.active_units
+
+    def test_each_slider_is_named_after_its_factor_with_the_score(self, run, explorer):
+        labels = [row.children[0].children[0].value for row in explorer.rows]
+        assert labels == [str(unit) for unit in run.active_units]
+        unit = run.active_units[0]
+        assert labels[0] == f"{unit.factor.replace('_', ' ')} {f'{unit.score:.2f}'.removeprefix('0')} (unit {unit.index})"
+
+    def test_what_was_decoded_is_not_decoded_again(self, run, explorer, monkeypatch):
+        slider = explorer.rows[0].slider
+        place = slider.value
+        slider.value = 0 if place > 100 else 200
+        monkeypatch.setattr(run.model, "sample", None)  # would fail if it were called
+        slider.value = place
+        slider.value = 0 if place > 100 else 200
+
+
+class TestPictures:
+    def test_random_pictures_come_again_with_the_seed(self, run):
+        chooser = PictureChooser(run.data.images, 0, "picture")
+        chooser.seed.value = 7
+        chooser.random.click()
+        first, after = chooser.number.value, chooser.seed.value
+        chooser.random.click()
+        assert after == 8 and chooser.number.value != first
+        chooser.seed.value = 7
+        chooser.random.click()
+        assert chooser.number.value == first
+
+    def test_an_uploaded_picture_is_fitted_and_traversed(self, explorer):
+        before = explorer.picture.value
+        explorer.chooser.upload.value = uploaded(picture_file())
+        assert explorer.chooser.image.shape == (64, 64, 3) and explorer.chooser.message.value == "mine.png"
+        assert explorer.picture.value != before
+        explorer.chooser.number.value = 6
+        assert explorer.chooser.message.value == ""
+
+    def test_a_file_that_is_no_picture_is_named_and_the_picture_stays(self, explorer):
+        before = explorer.picture.value
+        explorer.chooser.upload.value = uploaded(b"no picture", "notes.txt")
+        assert explorer.chooser.message.value.startswith("notes.txt cannot be read as an image")
+        assert explorer.picture.value == before
+
+
+class TestInterchange:
+    def test_nothing_ticked_is_the_source_and_everything_the_target(self, run):
+        explorer = InterchangeExplorer(run, run.data.images, first=(5, 300_000))
+        source, target = (run.decode(run.encode(run.data.images[np.array([row])]))[0] for row in (5, 300_000))
+        assert same(opened(explorer.pictures["result"].value)[::3, ::3], source)
+        for tick in explorer.ticks:
+            tick.value = True
+        if len(explorer.units) == run.config.units:
+            assert same(opened(explorer.pictures["result"].value)[::3, ::3], target)
+
+    def test_a_tick_takes_its_unit_or_all_that_follow_the_factor(self, run):
+        explorer = InterchangeExplorer(run, run.data.images, first=(5, 300_000))
+        explorer.ticks[0].value = True
+        unit = explorer.units[0]
+        assert explorer.chosen() == (unit.index,)
+        images = run.data.images[np.array([5, 300_000])]
+        assert same(opened(explorer.pictures["result"].value)[::3, ::3], run.swap(images[0], images[1], [unit.index]))
+        explorer.whole.value = True
+        assert set(explorer.chosen()) == {u.index for u in run.active_units if u.factor == unit.factor}
+
+
+class TestAnchors:
+    def test_pictures_are_decoded_at_the_chosen_anchor(self, run):
+        images = run.data.images[np.array([5, 300_000])]
+        explorer = AnchorExplorer(run, images, run.encode(run.data.images[np.arange(50)]), run.data.factors[:50])
+        first, drawn = explorer.pictures.value, explorer.scatter.value
+        assert explorer.anchor.max == len(run.anchors_along(explorer.units[0].index)[0]) - 1
+        explorer.anchor.value = explorer.anchor.max
+        assert explorer.scatter.value != drawn and explorer.pictures.value != first
+        _, means = run.anchors_along(explorer.units[0].index)
+        features = run.encode(images)
+        features[:, explorer.units[0].index] = means[-1]
+        assert same(opened(explorer.pictures.value), opened(strip(run.decode(features))))
+        explorer.unit.value = 1
+        assert explorer.anchor.value == 0
+
+    def test_a_run_without_anchors_is_refused(self, study):
+        encdiff = load_run(study / "runs" / "rooms3d-smoke" / "encdiff-seed0")
+        with pytest.raises(ValueError, match="encdiff-seed0 has no anchors"):
+            AnchorExplorer(encdiff, encdiff.data.images[:2], np.zeros((4, 8, 32)))

@@ -1,0 +1,103 @@
+import pytest
+import torch
+from diffusers import UNet2DConditionModel, UNet2DModel
+
+from dyga import SkipDropout
+from dyga.method.unet import UNet
+
+
+def ours() -> tuple[torch.nn.Module, tuple]:
+    unet = UNet(
+        3,
+        (16, 32),
+        res_blocks=1,
+        attention_levels=(1,),
+        heads=2,
+        context_dim=8,
+        transformer=False,
+        dropout=0.0,
+    )
+    return unet, (torch.randn(2, 3, 8, 8), torch.tensor([1, 2]), torch.randn(2, 4, 8))
+
+
+def unconditional() -> tuple[torch.nn.Module, tuple]:
+    unet = UNet2DModel(
+        sample_size=8,
+        block_out_channels=(32, 64),
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "AttnDownBlock2D"),
+        up_block_types=("AttnUpBlock2D", "UpBlock2D"),
+    )
+    return unet, (torch.randn(2, 3, 8, 8), torch.tensor([1, 2]))
+
+
+def conditional() -> tuple[torch.nn.Module, tuple]:
+    unet = UNet2DConditionModel(
+        sample_size=8,
+        block_out_channels=(32, 64),
+        layers_per_block=1,
+        cross_attention_dim=8,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        attention_head_dim=8,
+    )
+    return unet, (torch.randn(2, 4, 8, 8), torch.tensor([1, 2]), torch.randn(2, 4, 8))
+
+
+@pytest.fixture(params=[ours, unconditional, conditional])
+def unet_and_inputs(request):
+    torch.manual_seed(0)
+    unet, inputs = request.param()
+    for parameter in unet.parameters():  # zero-initialised layers would hide a change
+        torch.nn.init.normal_(parameter, std=0.1)
+    return unet, inputs
+
+
+def output(unet, inputs):
+    result = unet(*inputs)
+    return result if isinstance(result, torch.Tensor) else result.sample
+
+
+def test_acts_in_training_only_and_leaves_no_trace(unet_and_inputs):
+    unet, inputs = unet_and_inputs
+    before = output(unet.train(), inputs)
+    handle = SkipDropout(0.5).attach(unet)
+    assert not torch.allclose(output(unet, inputs), before)
+    assert torch.equal(output(unet.eval(), inputs), before)
+    handle.remove()
+    handle.remove()
+    assert torch.equal(output(unet.train(), inputs), before)
+    assert not any(module._forward_pre_hooks for module in unet.modules())
+
+
+def test_drops_whole_channels_and_keeps_the_mean():
+    unet, _ = ours()
+    seen = []
+    SkipDropout(0.25).attach(unet)
+    unet.up_blocks[-1].register_forward_pre_hook(lambda block, args, kwargs: seen.append((args, kwargs)), with_kwargs=True)
+    unet.train()(torch.randn(400, 3, 8, 8), torch.zeros(400, dtype=torch.long), torch.randn(400, 4, 8))
+    args, kwargs = seen[0]
+    for skip in kwargs.get("res_hidden_states_tuple", args[1:2][0] if len(args) > 1 else None):
+        dropped = (skip == 0).flatten(2).all(dim=2)
+        assert torch.equal(dropped, (skip == 0).flatten(2).any(dim=2))
+        assert abs(dropped.float().mean() - 0.25) < 0.02
+
+
+def test_levels_choose_resolutions():
+    unet, _ = ours()
+    SkipDropout(0.5, levels=(0,)).attach(unet)
+    hooked = [bool(block._forward_pre_hooks) for block in unet.up_blocks]
+    assert hooked == [False, True]  # the finest resolution is the last on the way up
+
+
+@pytest.mark.parametrize("p", [-0.1, 1.0, float("nan")])
+def test_refuses_a_wrong_probability(p):
+    with pytest.raises(ValueError, match="valid is 0 <= p < 1"):
+        SkipDropout(p)
+
+
+def test_refuses_what_is_no_unet_and_levels_that_are_not_there():
+    with pytest.raises(ValueError, match="Linear has no up_blocks"):
+        SkipDropout().attach(torch.nn.Linear(1, 1))
+    with pytest.raises(ValueError, match="this U-Net has levels 0 to 1"):
+        SkipDropout(levels=(2,)).attach(ours()[0])

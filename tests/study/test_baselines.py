@@ -1,0 +1,69 @@
+"""Baselines: each finds what it can find, and a folder of results is kept, not made again."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from dyga.config import make_config
+from dyga.data import load_dataset
+from dyga.seeds import sample_rows
+from dyga.study import baselines
+
+TINY = dataclasses.replace(make_config("smoke"), steps=8, evaluation_images=1_500)
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("baselines")
+    return folder, baselines.run_baselines(TINY, folder)
+
+
+def test_every_method_is_measured_as_a_variant_is(measured):
+    folder, results = measured
+    assert list(results) == ["PCA", "ICA", "beta-TCVAE"]
+    for values in results.values():
+        assert {"seconds", "factor_vae_score", "dci_disentanglement", "mig", "knn_purity", "downstream"} <= set(values)
+        assert np.shape(values["nmi"]) == (TINY.units, 6)
+    assert json.loads((folder / "metrics.json").read_text()) == results
+    assert results["PCA"]["dci_disentanglement"] > results["beta-TCVAE"]["dci_disentanglement"]  # eight steps teach nothing
+
+
+def test_what_is_measured_is_not_measured_again(measured, monkeypatch):
+    folder, results = measured
+    monkeypatch.setattr(baselines, "_measure", None)
+    (folder / "metrics.json").unlink()
+    assert baselines.run_baselines(TINY, folder) == results
+
+
+def test_pca_codes_are_uncorrelated_and_ordered():
+    images = load_dataset("rooms3d").images
+    codes = baselines.fit_pca(TINY, images)(images[sample_rows(480_000, 2_000, seed=5)])
+    correlation = np.corrcoef(codes, rowvar=False) - np.eye(TINY.units)
+    assert np.abs(correlation).max() < 0.2
+    assert (np.diff(codes.std(axis=0)) < 0.1).all()
+
+
+def test_ica_codes_have_unit_variance():
+    images = load_dataset("rooms3d").images
+    codes = baselines.fit_ica(TINY, images)(images[sample_rows(480_000, 2_000, seed=5)])
+    np.testing.assert_allclose(codes.std(axis=0), 1, atol=0.2)
+
+
+def test_the_same_seed_gives_the_same_vae():
+    images = load_dataset("rooms3d").images
+    one, two = (baselines.fit_beta_tcvae(TINY, images)(images[:20]) for _ in range(2))
+    np.testing.assert_array_equal(one, two)
+
+
+def test_without_factors_there_is_nothing_to_measure(tmp_path):
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    from PIL import Image
+
+    Image.new("RGB", (64, 64)).save(pictures / "a.png")
+    config = dataclasses.replace(TINY, dataset=f"folder:{pictures}")
+    with pytest.raises(ValueError, match="has no factors"):
+        baselines.run_baselines(config, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

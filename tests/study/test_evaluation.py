@@ -1,0 +1,55 @@
+"""What is measured of a run: codes and ways through units."""
+
+import numpy as np
+import pytest
+
+from dyga.study.evaluation import principal_axes, unit_path
+
+
+def around(angles: np.ndarray) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    return np.stack([np.cos(angles), np.sin(angles)], axis=1) + rng.normal(0, 0.02, (len(angles), 2))
+
+
+def test_the_way_through_one_scalar_is_even_between_its_percentiles():
+    scalars = np.random.default_rng(0).normal(size=(10_000, 1)).astype(np.float32)
+    path = unit_path(scalars)
+    assert path.shape == (201, 1) and path.dtype == np.float32
+    assert path[[0, -1], 0] == pytest.approx(np.percentile(scalars, [1, 99]))
+    assert np.allclose(np.diff(path[:, 0]), np.diff(path[:, 0]).mean(), atol=1e-5)
+
+
+def test_the_way_through_two_scalars_of_which_one_was_pruned_is_that_of_the_other():
+    scalars = np.random.default_rng(0).normal(size=(1_000, 1)).astype(np.float32)
+    for place in (0, 1):
+        path = unit_path(np.insert(scalars, place, 0, axis=1))
+        assert path[:, 1 - place] == pytest.approx(unit_path(scalars)[:, 0], abs=1e-5) and not path[:, place].any()
+
+
+def test_the_way_round_a_ring_of_clusters_meets_each_once():
+    hues = np.repeat(np.arange(10), 500)
+    path = unit_path(around(hues * 0.2 * np.pi))
+    nearest = np.round(np.arctan2(path[:, 1], path[:, 0]) / (0.2 * np.pi)).astype(int) % 10
+    met = nearest[np.flatnonzero(np.diff(nearest, prepend=-1))]
+    assert sorted(met) == list(range(10))
+    steps = np.diff(met) % 10
+    assert (steps == steps[0]).all() and steps[0] in (1, 9)
+    assert np.linalg.norm(path, axis=1) == pytest.approx(1, abs=0.1)
+
+
+def test_the_way_along_an_arc_starts_and_ends_at_its_ends():
+    arc = np.linspace(-1, 2, 3_000)
+    path = unit_path(around(arc) * 2 + 5)
+    ends = around(arc)[[0, -1]] * 2 + 5
+    distances = np.linalg.norm(path[[0, -1], None] - ends, axis=-1)
+    assert distances.min(axis=1) == pytest.approx(0, abs=0.2) and {*distances.argmin(axis=1)} == {0, 1}
+    assert np.linalg.norm(np.diff(path, axis=0), axis=1).max() < 0.2
+
+
+def test_the_principal_axis_is_the_direction_of_most_variance_with_a_fixed_sign():
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(500, 2, 3)) * [[5, 1, 1], [1, 1, 5]] + 2
+    mean, axis = principal_axes(features)
+    assert mean == pytest.approx(features.mean(axis=0), abs=1e-4)
+    assert axis[0, 0] > 0.98 and axis[1, 2] > 0.98 and np.linalg.norm(axis, axis=1) == pytest.approx(1)
+    assert principal_axes(-features)[1] == pytest.approx(axis, abs=1e-5)

@@ -1,0 +1,172 @@
+"""Tables on disk, the published numbers, and pages that need nothing from outside."""
+
+import base64
+import json
+import re
+
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+from dyga.study import report
+
+PNG = base64.b64encode(b"\x89PNG not really").decode()
+WIDGET = "application/vnd.jupyter.widget-view+json"
+PROVENANCE = {
+    "commit": "abc123",
+    "packages": {"torch": "2.6", "numpy": "2.1"},
+    "seconds": 61.25,
+    "seeds": [0, 1],
+}
+
+
+def write_notebook(path, title="Data & more", extra=()):
+    outputs = [
+        new_output("stream", name="stderr", text="PROGRESS 100%"),
+        new_output("stream", name="stdout", text="a < b"),
+        new_output("display_data", data={"text/html": "<table><tr><td>cell</td></tr></table>"}),
+        new_output("display_data", data={"image/png": PNG}, metadata={"image/png": {"width": 860, "alt": "a grid"}}),
+        new_output("display_data", data={WIDGET: {"model_id": "x"}, "text/plain": "SLIDER"}),
+        new_output("display_data", data={"application/javascript": "alert()"}),
+        *extra,
+    ]
+    cells = [
+        new_markdown_cell(f"# {title}\n\nProse with *stress*, [a paper](https://arxiv.org/abs/2410.23820)\n\n## Why"),
+        new_code_cell("secret_call()", outputs=outputs, execution_count=1),
+    ]
+    notebook = new_notebook(cells=cells)
+    notebook.metadata["widgets"] = {"application/vnd.jupyter.widget-state+json": {"state": {}}}
+    nbformat.write(notebook, path)
+    return path
+
+
+@pytest.fixture
+def page(tmp_path):
+    notebooks = [
+        write_notebook(tmp_path / "01_data.ipynb"),
+        write_notebook(tmp_path / "02_b.ipynb", "Training"),
+    ]
+    path = report.gather(notebooks, tmp_path / "out" / "report.html", "Rooms <quick>", PROVENANCE)
+    return path.read_text("utf-8")
+
+
+def test_the_report_shows_prose_tables_and_figures_in_order(page):
+    assert "<title>Rooms &lt;quick&gt;</title>" in page
+    assert page.index("Data &amp; more") < page.index("Training")
+    assert page.count("<td>cell</td>") == 2 and page.count("a &lt; b") == 2
+    assert page.count(f"data:image/png;base64,{PNG}") == 2 and 'alt="a grid"' in page
+
+
+def test_the_report_leaves_out_code_widgets_scripts_and_progress_bars(page):
+    for unwanted in ("secret_call", "SLIDER", "widget", "alert()", "PROGRESS", "<script", "MathJax", "Out["):
+        assert unwanted not in page, unwanted
+
+
+def test_headings_sink_below_the_title_and_the_contents_lead_to_them(page):
+    assert len(re.findall("<h1", page)) == 1
+    links = re.findall(r'<li><a href="#([^"]+)">([^<]+)</a>', page)
+    assert [name for _, name in links] == ["Data &amp; more", "Training"]
+    ids = re.findall(r'<h[2-4] id="([^"]+)"', page)
+    assert len(ids) == len(set(ids)) == 4  # `Why` occurs in both notebooks
+    assert {anchor for anchor, _ in links} <= set(ids)
+    assert set(re.findall(r'href="#([^"]+)"', page)) <= set(ids)
+
+
+def test_the_foot_says_where_it_comes_from(page):
+    foot = page[page.index("<footer>") :]
+    for text in ("abc123", "torch 2.6, numpy 2.1", "61.2", "0, 1"):
+        assert text in foot, text
+
+
+def test_a_single_notebook_shows_its_code_and_needs_nothing_from_outside(tmp_path):
+    path = report.notebook_html(write_notebook(tmp_path / "01_data.ipynb"), tmp_path / "01_data.html")
+    page = path.read_text("utf-8")
+    assert "secret_call" in page and "<td>cell</td>" in page and ".highlight .k" in page
+    assert not re.search(r'(src|href)="(?!data:|#|https://arxiv)', page)
+    assert "<script" not in page and "PROGRESS" not in page
+
+
+@pytest.mark.parametrize(
+    "markup",
+    [
+        '<img src="https://example.org/a.png">',
+        '<script src="https://example.org/a.js"></script>',
+        "<link rel=stylesheet href=//example.org/a.css>",
+        "<style>@import 'https://example.org/a.css';</style>",
+        "<div style=\"background: url('https://example.org/a.png')\"></div>",
+        '<iframe width="3" src="a.html"></iframe>',
+    ],
+)
+def test_what_a_browser_would_fetch_is_refused_and_nothing_written(tmp_path, markup):
+    extra = [new_output("display_data", data={"text/html": markup})]
+    notebook = write_notebook(tmp_path / "01_data.ipynb", extra=extra)
+    with pytest.raises(ValueError, match=r"report\.html: the page would fetch .*a\."):
+        report.gather([notebook], tmp_path / "report.html", "Title", {})
+    assert [path.name for path in tmp_path.iterdir()] == ["01_data.ipynb"]
+
+
+def test_pages_replace_the_old_one_whole(tmp_path):
+    notebook = write_notebook(tmp_path / "01_data.ipynb")
+    path = tmp_path / "report.html"
+    path.write_text("old")
+    first = report.gather([notebook], path, "T", {}).read_bytes()
+    assert report.gather([notebook], path, "T", {}).read_bytes() == first != b"old"
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["01_data.ipynb", "report.html"]
+
+
+def test_a_table_lands_as_csv_latex_and_html(tmp_path):
+    frame = pd.DataFrame({"variant": ["a_b & c", "d"], "DCI %": [0.98765, np.nan]})
+    paths = report.write_table(frame, tmp_path / "tables" / "table1.v2", "Scores <100 %", {"commit": "abc"})
+    assert [path.name for path in paths] == ["table1.v2.csv", "table1.v2.tex", "table1.v2.html"]
+    pd.testing.assert_frame_equal(pd.read_csv(paths[0]), frame)
+    latex, markup = (path.read_text("utf-8") for path in paths[1:])
+    assert latex.startswith('% {"commit": "abc"}\n') and r"\toprule" in latex and r"\bottomrule" in latex
+    assert r"\caption{Scores <100 \%}" in latex and r"a\_b \& c & 0.988 \\" in latex and r"d & – \\" in latex
+    assert "Scores &lt;100 %" in markup and "<td>a_b &amp; c</td>" in markup and "<td>0.988</td>" in markup
+    assert "abc" in markup.splitlines()[0] and not list(tmp_path.glob("**/.*"))
+
+
+def test_published_numbers_are_the_papers():
+    table = report.published_rows("table1", "shapes3d").set_index("method")
+    assert table.loc["EncDiff"].to_dict() == {
+        "factor_vae_score": 0.999,
+        "factor_vae_score_std": 0.0,
+        "dci_disentanglement": 0.969,
+        "dci_disentanglement_std": 0.03,
+    }
+    assert table.loc["DyGA+SD (paper)", "dci_disentanglement"] == 0.938 and len(table) == 10
+    assert "2410.23820" in table.attrs["source"]
+    assert np.isnan(report.published_rows("table1", "mpi3d_toy").set_index("method").loc["FDAE"]).all()
+    celeba = report.published_rows("table2", "celeba").set_index("method")
+    assert celeba.loc["DyGA+SD (paper)", ["tad", "fid"]].tolist() == [0.954, 13.0]
+
+
+@pytest.mark.parametrize("table, dataset", [("table1", "rooms3d"), ("table2", "shapes3d"), ("table9", "celeba")])
+def test_what_was_not_published_is_refused_with_the_choices(table, dataset):
+    choices = "table1: cars3d, shapes3d, mpi3d_toy; table2: celeba"
+    with pytest.raises(ValueError, match=f"'{table}', '{dataset}'; there is {choices}"):
+        report.published_rows(table, dataset)
+
+
+def test_every_published_pair_is_a_mean_and_a_spread():
+    published = json.loads((report.resources.files("dyga.study") / "published.json").read_text())
+    for table in ("table1", "table2"):
+        for methods in published[table]["datasets"].values():
+            for values in methods.values():
+                assert len(values) == 2 and all(pair is None or (len(pair) == 2 and min(pair) >= 0) for pair in values)
+
+
+@pytest.mark.parametrize(
+    "values, spread, text",
+    [
+        ([0.9814], None, "0.981"),
+        ([0.2, 0.4], None, "0.300 ± 0.141"),
+        ([0.9], 0.0128, "0.900 ± 0.013"),
+        ([float("nan")], None, "–"),
+        ([], None, "–"),
+    ],
+)
+def test_mean_and_spread_as_text(values, spread, text):
+    assert report.mean_spread(values, spread) == text

@@ -1,0 +1,62 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import ttest_rel
+
+from dyga.study.statistics import paired_difference, seeds_needed
+
+scores = st.lists(st.floats(-1, 1), min_size=2, max_size=8)
+
+
+@given(st.data())
+def test_the_interval_is_that_of_the_paired_t_test(data):
+    count = data.draw(st.integers(3, 8))
+    a, b = (np.array(data.draw(st.lists(st.floats(-1, 1), min_size=count, max_size=count))) for _ in range(2))
+    if np.ptp(a - b) < 1e-6:
+        return
+    result = paired_difference(a, b)
+    expected = ttest_rel(a, b).confidence_interval(0.95)
+    assert result.low == pytest.approx(expected.low, abs=1e-9) and result.high == pytest.approx(expected.high, abs=1e-9)
+    assert result.count == count and result.mean == pytest.approx((a - b).mean())
+
+
+@given(scores, scores)
+def test_swapping_the_sides_mirrors_the_interval(a, b):
+    a, b = a[: min(len(a), len(b))], b[: min(len(a), len(b))]
+    one, other = paired_difference(a, b), paired_difference(b, a)
+    assert (one.low, one.mean, one.high) == pytest.approx((-other.high, -other.mean, -other.low))
+
+
+def test_verdicts():
+    assert paired_difference([0.8, 0.81, 0.82], [0.5, 0.51, 0.53]).verdict == "helps"
+    assert paired_difference([0.5, 0.51, 0.53], [0.8, 0.81, 0.82]).verdict == "hurts"
+    assert paired_difference([0.5, 0.9, 0.1], [0.5, 0.5, 0.5]).verdict == "undecided"
+
+
+def test_one_seed_has_no_interval():
+    result = paired_difference([0.9], [0.4])
+    assert result.low == -math.inf and result.high == math.inf and result.verdict == "undecided"
+    assert str(result) == "+0.500 (one seed: no interval)"
+
+
+@pytest.mark.parametrize("a, b", [([], []), ([1.0], [1.0, 2.0]), ([float("nan")], [1.0])])
+def test_unfit_input(a, b):
+    with pytest.raises(ValueError, match="scores"):
+        paired_difference(a, b)
+
+
+def test_seeds_needed_are_those_of_the_power_tables():
+    """Cohen (1988): a paired t test at 5% with power .8 needs 34 pairs for half a standard deviation, 199 for a fifth."""
+    five = np.array([-2, -1, 0, 1, 2]) / np.std([-2, -1, 0, 1, 2], ddof=1)
+    assert seeds_needed(five + 1, np.zeros(5)) == 34
+    assert seeds_needed(five + 0.2, np.zeros(5), share=1.0) == pytest.approx(199, abs=1)
+
+
+def test_seeds_needed_for_nothing_and_for_certainty():
+    assert seeds_needed([0.1, -0.1], [0, 0]) is None
+    assert seeds_needed([0.5, 0.5], [0, 0]) == 2
+    with pytest.raises(ValueError, match="at least two seeds"):
+        seeds_needed([0.5], [0])

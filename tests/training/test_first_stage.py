@@ -1,0 +1,110 @@
+"""The first stage: trained once, going on after a kill, with the latents of every image beside it."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dyga.checkpoint import load_model, save_resume
+from dyga.config import make_config
+from dyga.data import load_dataset
+from dyga.method.diffusion import to_tensor
+from dyga.method.first_stages import PooledAutoencoder, VQAutoencoder
+from dyga.training.first_stage import StoredLatents, store_latents, train_first_stage
+from dyga.training.loop import first_stage
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for i, image in enumerate(load_dataset().images[:: 480_000 // 30]):
+        Image.fromarray(image).save(folder / f"{i:02d}.png")
+    return f"folder:{folder}"
+
+
+def test_the_papers_autoencoder_is_trained_and_all_latents_are_kept(pictures, tmp_path, monkeypatch):
+    monkeypatch.setattr(first_stage, "SHARD", 20)
+    folder = tmp_path / "first_stage"
+    config = replace(make_config("paper", pictures), first_stage_steps=2)
+    train_first_stage(config, folder)
+    assert {p.name for p in folder.iterdir()} == {
+        ".lock", "model.safetensors", "provenance.json", "latents-00000.npy", "latents-00001.npy"
+    }  # fmt: skip
+    stage, images = VQAutoencoder().eval(), load_dataset(pictures).images
+    load_model(folder / "model.safetensors", stage)
+    rows = np.array([25, 3, 20])
+    with torch.no_grad():
+        expected = stage.encode(to_tensor(images[rows]))
+    latents = StoredLatents(folder, len(images))[rows]
+    assert latents.dtype == np.float16 and np.allclose(latents, expected, atol=2e-2)
+    assert json.loads((folder / "provenance.json").read_text())["l1"] > 0
+
+
+class SquaredError(torch.nn.Module):
+    """In the place of LPIPS, whose weights are half a gigabyte."""
+
+    def forward(self, a, b):
+        return (a - b).div(127.5).square().mean((1, 2, 3), keepdim=True)
+
+
+def test_with_a_perceptual_distance_the_autoencoder_meets_an_adversary(pictures, tmp_path, monkeypatch):
+    monkeypatch.setattr(first_stage, "lpips", SquaredError)
+    seen, step = [], first_stage._adversarial_step
+    monkeypatch.setattr(first_stage, "_adversarial_step", lambda *a, joined: seen.append(joined) or step(*a, joined=joined))
+    train_first_stage(replace(make_config("paper", pictures), first_stage_steps=4), tmp_path / "first_stage")
+    assert seen == [False, False, True, True]
+    assert json.loads((tmp_path / "first_stage" / "provenance.json").read_text())["critic"] is True
+
+
+def test_going_on_without_the_weights_that_it_began_with_is_refused(pictures, tmp_path, monkeypatch):
+    folder = tmp_path / "first_stage"
+    folder.mkdir()
+    save_resume(folder / "resume.pt", {"stage": {}, "optimiser": {}, "critic": {}, "critic_optimiser": {}, "step": 1_000})
+    with pytest.raises(ValueError, match="begun with the LPIPS weights"):
+        train_first_stage(replace(make_config("paper", pictures), first_stage_steps=2_000), folder)
+
+
+def test_a_call_that_was_cut_short_goes_on(pictures, tmp_path, monkeypatch):
+    config = replace(make_config("smoke", pictures), first_stage_steps=2_001)
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    monkeypatch.setattr(PooledAutoencoder, "loss", lambda self, images: self.decode(self.encode(images[:2])).square().mean())
+    train_first_stage(config, whole)
+    step, calls = first_stage.step_seed, []
+
+    def dies(seed, number):
+        calls.append(number)
+        if len(calls) == 1_500:
+            raise KeyboardInterrupt
+        return step(seed, number)
+
+    monkeypatch.setattr(first_stage, "step_seed", dies)
+    with pytest.raises(KeyboardInterrupt):
+        train_first_stage(config, cut)
+    assert not (cut / "model.safetensors").exists()
+    calls.clear()
+    monkeypatch.setattr(first_stage, "step_seed", lambda seed, number: calls.append(number) or step(seed, number))
+    train_first_stage(config, cut)
+    assert calls[0] == 1_000 and not (cut / "resume.pt").exists()
+    assert (cut / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+
+
+def test_latents_that_are_there_are_not_made_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(first_stage, "SHARD", 4)
+    images = load_dataset().images[np.arange(10)]
+    stage = PooledAutoencoder()
+    stage.calibrate(to_tensor(images))
+    store_latents(stage, images, tmp_path)
+    (tmp_path / "latents-00001.npy").unlink()
+    before = (tmp_path / "latents-00000.npy").stat().st_mtime_ns
+    with pytest.raises(ValueError, match="holds latents of 6 images, the data set 10"):
+        StoredLatents(tmp_path, 10)
+    store_latents(stage, images, tmp_path)
+    assert (tmp_path / "latents-00000.npy").stat().st_mtime_ns == before
+    assert StoredLatents(tmp_path, 10)[np.array([9, 0, 4])].shape == (3, 12, 8, 8)
+    (tmp_path / "latents-00002.npy").write_bytes(b"nonsense")
+    with pytest.raises(ValueError, match="damaged latents"):
+        StoredLatents(tmp_path, 10)
