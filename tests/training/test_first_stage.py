@@ -14,7 +14,7 @@ from dyga.data import load_dataset
 from dyga.method.diffusion import to_tensor
 from dyga.method.first_stages import PooledAutoencoder, VQAutoencoder
 from dyga.training.first_stage import StoredLatents, store_latents, train_first_stage
-from dyga.training.loop import first_stage
+from dyga.training import first_stage
 
 
 @pytest.fixture
