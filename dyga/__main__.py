@@ -12,9 +12,14 @@ from dyga.config import (
     PROFILES,
     VARIANTS,
     Config,
+    check_batch,
+    check_variants,
+    describe_settings,
     make_config,
+    parse_changes,
     parse_numbers,
     parse_variants,
+    study_name,
 )
 from dyga.provenance import checkout
 
@@ -67,7 +72,13 @@ def _add_options(command: argparse.ArgumentParser, name: str) -> None:
         default = _study_folder(make_config()) / "pruned-seed0"
         command.add_argument("--run", default=default, help="explorers: a run folder (default: the default run's pruned-seed0)")
         command.add_argument("--profile", default="paper", help=f"train: {', '.join(PROFILES)} (default: paper)")
-        command.add_argument("--batch", default="32", help="train: images a step")
+        command.add_argument("--batch", default="32", help="train: images per step")
+        _add_set(command)
+        return
+    if name == "settings":
+        command.add_argument("--profile", default="quick", help=", ".join(PROFILES))
+        command.add_argument("--variant", default="pruned", help=", ".join(VARIANTS))
+        _add_set(command)
         return
     if name == "data":
         command.add_argument("what", choices=["list", "prepare"], help="list what there is, or download and prepare one")
@@ -83,20 +94,27 @@ def _add_options(command: argparse.ArgumentParser, name: str) -> None:
         return
     if name != "evaluate":
         command.add_argument("--profile", default="quick", help=", ".join(PROFILES))
+        _add_set(command)
     if name == "train":
         command.add_argument("--variant", default="pruned", help=", ".join(VARIANTS))
         command.add_argument("--seed", default="0", help="a number")
     if name == "baselines":
         command.add_argument("--seed", default="0", help="a number")
-    if name in ("train", "first-stage", "factor-probe", "baselines"):
+    if name in ("train", "first-stage", "factor-classifier", "baselines"):
         command.add_argument("--folder", help="where to (default: runs/<dataset>-<profile>/...)")
     if name == "reproduce":
         sets = "all (the first seven) or ablation (every one)"
         command.add_argument("--variants", default=",".join(DEFAULT_VARIANTS), help=f"{', '.join(VARIANTS)}, {sets}")
         command.add_argument("--seeds", default="0", help="as 0,1 or 0-4")
         command.add_argument("--notebooks", help="as 03,04 (default: all)")
+        command.add_argument("--name", default="", help="the study's folder (default: <dataset>-<profile>+<what was set>)")
         command.add_argument("--out", help="a folder for runs/, figures/ and data/ instead of this checkout")
         command.add_argument("--check", action="store_true", help="check the options, write nothing")
+
+
+def _add_set(command: argparse.ArgumentParser) -> None:
+    help = "change a setting; may be repeated ('dyga settings' lists all)"
+    command.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help=help)
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -105,19 +123,30 @@ def _check(options: argparse.Namespace) -> None:
         if not Path(options.dataset.removeprefix("folder:")).is_dir():
             raise ValueError(f"--dataset {options.dataset}: there is no such folder")
         options.dataset = f"folder:{Path(options.dataset.removeprefix('folder:')).resolve()}"
+    if "set" in options:
+        wrong = [text for text in options.set if "=" not in text]
+        if wrong:
+            raise ValueError(f"--set {wrong[0]}: valid is NAME=VALUE, as steps=3000")
+        options.set = ", ".join(options.set)
+        parse_changes(options.set)
+    if options.command == "settings":
+        options.config = make_config(options.profile, variant=options.variant, changes=options.set)
+        return
     if options.command == "bench":
         options.sizes = parse_numbers(options.sizes, "sizes", 100, 1_000_000)
         options.batch = parse_numbers(options.batch, "batch", 2, 65_536)[0]
-        options.config = make_config(options.profile)
+        options.config = make_config(options.profile, changes=options.set)
         return
     if options.data_dir and not Path(options.data_dir).is_dir():
         raise ValueError(f"--data-dir {options.data_dir}: there is no such folder")
-    if options.command in ("train", "first-stage", "factor-probe", "baselines", "reproduce"):
-        make_config(options.profile, options.dataset)
-    if options.command in ("train", "baselines"):
+    if options.command in ("train", "first-stage", "factor-classifier", "baselines"):
         options.config = _config(options)
+        check_batch(options.config)
     if options.command == "reproduce":
-        parse_variants(options.variants)
+        variants = parse_variants(options.variants)
+        configs = [make_config(options.profile, options.dataset, variant, changes=options.set) for variant in variants]
+        check_variants(configs)
+        check_batch(configs[0])
         parse_numbers(options.seeds, "seeds", 0, 10_000)
         if options.notebooks:
             parse_numbers(options.notebooks, "notebooks", 1, LAST_NOTEBOOK)
@@ -131,11 +160,11 @@ def _check_writable(out: Path) -> None:
 
 
 def _config(options: argparse.Namespace) -> Config:
-    seeds = parse_numbers(options.seed, "seed", 0, 10_000)
+    seeds = parse_numbers(getattr(options, "seed", "0"), "seed", 0, 10_000)
     if len(seeds) > 1:
         raise ValueError(f"seed '{options.seed}': valid is one number; several go to 'reproduce --seeds'")
     variant = options.variant if options.command == "train" else "encdiff"
-    return make_config(options.profile, options.dataset, variant, seeds[0])
+    return make_config(options.profile, options.dataset, variant, seeds[0], options.set)
 
 
 def _data_dir(options: argparse.Namespace) -> Path | None:
@@ -146,13 +175,16 @@ def reproduce(options: argparse.Namespace) -> None:
     """Train the variants and regenerate every figure, table and the report."""
     if options.check:
         return
-    from dyga.study.pipeline import Study, reproduce
+    from dyga.study.reproduce import reproduce
+    from dyga.study.study import Study
 
     root = Path(options.out).resolve() if options.out else ROOT
     data_dir = options.data_dir or (str(root / "data") if options.out else "")
     if options.out:
         Path(data_dir).mkdir(parents=True, exist_ok=True)
-    study = Study(options.dataset, options.profile, options.variants, options.seeds, str(root), data_dir)
+    study = Study(
+        options.dataset, options.profile, options.variants, options.seeds, str(root), data_dir, options.set, options.name
+    )
     numbers = parse_numbers(options.notebooks, "notebooks", 1, LAST_NOTEBOOK) if options.notebooks else None
     page = reproduce(study, numbers)
     print(f"report: {page}\nfigures: {study.figures}")
@@ -164,7 +196,8 @@ def train(options: argparse.Namespace) -> None:
 
     from dyga.explore.run import load_run
     from dyga.study.evaluation import evaluate
-    from dyga.training.loop import make_accelerator, train
+    from dyga.training.gradients import make_accelerator
+    from dyga.training.loop import train
 
     config, main_process = options.config, make_accelerator(options.config).is_main_process
     folder = Path(options.folder) if options.folder else _study_folder(config) / f"{config.variant}-seed{config.seed}"
@@ -180,18 +213,18 @@ def first_stage(options: argparse.Namespace) -> None:
     """Train the first stage that a study's runs share."""
     from dyga.training.first_stage import train_first_stage
 
-    config = make_config(options.profile, options.dataset)
+    config = options.config
     folder = Path(options.folder) if options.folder else _study_folder(config) / "first_stage"
     train_first_stage(config, folder, _data_dir(options))
 
 
-def factor_probe(options: argparse.Namespace) -> None:
-    """Train the network that reads factors off decoded pictures."""
-    from dyga.study.interventions import PROBE, train_factor_probe
+def factor_classifier(options: argparse.Namespace) -> None:
+    """Train the classifier that reads factors from decoded images."""
+    from dyga.study.interventions import CLASSIFIER, train_factor_classifier
 
-    config = make_config(options.profile, options.dataset)
-    folder = Path(options.folder) if options.folder else _study_folder(config) / PROBE
-    train_factor_probe(config, folder, _data_dir(options))
+    config = options.config
+    folder = Path(options.folder) if options.folder else _study_folder(config) / CLASSIFIER
+    train_factor_classifier(config, folder, _data_dir(options))
 
 
 def baselines(options: argparse.Namespace) -> None:
@@ -248,9 +281,7 @@ def bench(options: argparse.Namespace) -> None:
 
 
 def _study_folder(config: Config) -> Path:
-    from dyga.config import dataset_slug
-
-    return ROOT / "runs" / f"{dataset_slug(config.dataset)}-{config.profile}"
+    return ROOT / "runs" / study_name(config.profile, config.dataset, config.changes)
 
 
 def _print_metrics(values: dict) -> None:
@@ -258,13 +289,24 @@ def _print_metrics(values: dict) -> None:
     print("  ".join(f"{name} {value:.3f}" for name, value in shown.items()) or values.get("note", ""))
 
 
+def settings(options: argparse.Namespace) -> None:
+    """List every setting: value, the paper's value, meaning, and why a profile departs from the paper."""
+    rows = describe_settings(options.config)
+    widths = {key: max(len(row[key]) for row in rows) for key in ("name", "value", "paper")}
+    print("  ".join(key.ljust(width) for key, width in widths.items()) + "  meaning")
+    for row in rows:
+        reason = f"  [{row['reason']}]" if row["reason"] else ""
+        print("  ".join(row[key].ljust(width) for key, width in widths.items()) + f"  {row['meaning']}{reason}")
+
+
 COMMANDS = {
     "reproduce": reproduce,
     "train": train,
     "first-stage": first_stage,
-    "factor-probe": factor_probe,
+    "factor-classifier": factor_classifier,
     "baselines": baselines,
     "evaluate": evaluate,
+    "settings": settings,
     "data": data,
     "bench": bench,
 }

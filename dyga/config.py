@@ -1,240 +1,396 @@
-"""Profiles, variants and their settings: one frozen dataclass, standard library only.
+"""Settings: one frozen dataclass, standard library only. Profiles and variants are named sets of settings.
 
-`paper` holds the settings of arXiv 2410.23820; the others depart from them where `DEPARTURES` says, and why.
-Source of the paper's settings: its section 4 and the released configuration files.
+The defaults are those of arXiv 2410.23820 (section 4 and the released configuration files): profile `paper`, variant `full`.
 """
 
+import ast
+import hashlib
 import json
-from dataclasses import asdict, dataclass, fields, replace
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, NamedTuple, get_type_hints
+
+
+def setting(default: Any, meaning: str, low: float | None = None, high: float | None = None, choices: tuple[str, ...] = ()):
+    """A field with its meaning, and its valid range or choices. For a tuple the range holds for each of its numbers."""
+    return field(default=default, metadata={"meaning": meaning, "low": low, "high": high, "choices": choices})
 
 
 @dataclass(frozen=True)
 class Config:
-    """Every setting of one training run. Sizes are counts, `dim`s are channels, rates are per step."""
+    """Every setting of one training run. Sizes are counts, shares lie between 0 and 1, rates are per step."""
 
+    # identity of the run
     profile: str = "paper"
     dataset: str = "rooms3d"
     variant: str = "full"
     seed: int = 0
+    changes: str = ""  # what was changed by hand, as "steps=3000, units=16"
+    extensions: tuple[str, ...] = ()  # names of the user's own extensions
     # first stage: image -> latent
-    first_stage: str = "vq"
-    first_stage_steps: int = 50_000
+    first_stage: str = setting("vq", "first stage: vq (the paper's autoencoder) or pooled", choices=("vq", "pooled"))
+    first_stage_steps: int = setting(50_000, "training steps of the first stage", 1)
     # feature extractor: image -> latent units
-    extractor_kernels: tuple[tuple[int, int], ...] = ((7, 1), (4, 2), (4, 2), (4, 2), (4, 2))
-    extractor_channels: tuple[int, ...] = (64, 128, 256, 256, 256)
-    units: int = 20
-    unit_scalars: int = 1
-    unit_hidden: tuple[int, ...] = (256, 512)
-    unit_dim: int = 32
-    normalise_scalars: bool = False
-    final_relu: bool = True
+    extractor_kernels: tuple[tuple[int, int], ...] = setting(
+        ((7, 1), (4, 2), (4, 2), (4, 2), (4, 2)), "kernel size and stride of each convolution", 1
+    )
+    extractor_channels: tuple[int, ...] = setting((64, 128, 256, 256, 256), "output channels of each convolution", 1)
+    units: int = setting(20, "number of latent units", 1)
+    scalars_per_unit: int = setting(1, "scalars that each unit is a function of", 1, 2)
+    unit_hidden: tuple[int, ...] = setting((256, 512), "hidden widths of each unit's MLP", 1)
+    unit_dim: int = setting(32, "dimension of a latent unit", 1)
+    normalise_scalars: bool = setting(False, "batch normalisation of the scalars")
+    final_relu: bool = setting(True, "a ReLU after the unit MLPs")
     # denoiser
-    unet_channels: tuple[int, ...] = (64, 128, 256, 256)
-    res_blocks: int = 2
-    attention_levels: tuple[int, ...] = (0, 1, 2)
-    heads: int = 8
-    transformer: bool = True
-    dropout: float = 0.1
-    # the paper's two ideas, and the project's own addition
-    skip_dropout: float = 0.2
-    skip_dropout_levels: tuple[int, ...] | None = (0, 1)
-    anchoring: float = 0.1
-    anchoring_from: float = 0.0
-    anchoring_until: float = 1.0
-    alignment: str = "mean"
-    max_anchors: int = 32
-    refit_every: int = 1_000
-    reservoir: int = 48_000
-    anchor_bins: int = 2_048
-    anchor_iterations: int = 40
-    decorrelation: float = 0.0
-    kurtosis: float = 0.0
-    levels: int = 0
-    levels_from: float = 0.3
-    levels_until: float = 0.8
-    prune_loss: float = 0.0
-    prune_redundant: float = 1.0
-    join: float = 1.0
-    prune_from: float = 0.4
-    prune_until: float = 0.85
-    prune_times: int = 20
-    min_scalars: int = 12
+    unet_channels: tuple[int, ...] = setting((64, 128, 256, 256), "channels of each U-Net level, finest first", 1)
+    res_blocks: int = setting(2, "residual blocks per level", 1)
+    attention_levels: tuple[int, ...] = setting((0, 1, 2), "U-Net levels with cross attention; 0 is the finest", 0)
+    heads: int = setting(8, "attention heads", 1)
+    transformer: bool = setting(True, "self attention and feed-forward beside the cross attention")
+    dropout: float = setting(0.1, "dropout in the residual blocks", 0, 0.99)
+    # the paper's two ideas
+    skip_dropout: float = setting(0.2, "Skip Dropout: probability of dropping a skip channel; 0 is off", 0, 0.99)
+    skip_dropout_levels: tuple[int, ...] | None = setting((0, 1), "U-Net levels with Skip Dropout; none means all", 0)
+    anchoring: float = setting(0.1, "strength of Dynamic Gaussian Anchoring; 0 is off", 0, 1)
+    alignment: str = setting("mean", "features are aligned to the anchor's mean or its subspace", choices=("mean", "subspace"))
+    max_anchors: int = setting(32, "upper limit of anchors per unit", 1)
+    refit_every: int = setting(1_000, "steps between two fits of the anchors", 1)
+    feature_buffer: int = setting(48_000, "recent rows that anchors are fitted to", 2)
+    anchor_bins: int = setting(2_048, "rows per unit in the coreset of a fit", 2)
+    anchor_iterations: int = setting(40, "upper limit of EM iterations per stage of a fit", 1)
+    # the project's own extensions; not in the paper
+    decorrelation: float = setting(0.0, "weight of the penalty on correlations between scalars; 0 is off", 0)
+    kurtosis: float = setting(0.0, "weight of the penalty on the scalars' kurtosis; 0 is off", 0)
+    quantiser_values: int = setting(0, "values per unit that scalars are quantised to; 0 is off", 0)
+    prune_loss_increase: float = setting(0.0, "prune scalars whose removal raises the loss by less than this share; 0 is off", 0)
+    prune_explained: float = setting(1.0, "prune scalars of which another unit explains more variance than this share", 0, 1)
+    prune_rounds: int = setting(20, "pruning rounds during training", 1)
+    merge_dependence: float = setting(1.0, "merge units whose nonlinear dependence exceeds this; 1 is off", 0, 1)
+    min_scalars: int = setting(12, "scalars that pruning keeps at least", 1)
     # diffusion
-    prediction: str = "epsilon"
-    loss: str = "l1"
-    timesteps: int = 1_000
-    beta_start: float = 0.0015
-    beta_end: float = 0.0155
+    prediction: str = setting("epsilon", "what the denoiser predicts", choices=("epsilon", "v_prediction"))
+    loss: str = setting("l1", "distance between prediction and target", choices=("l1", "mse"))
     # optimisation
-    steps: int = 33_750
-    batch: int = 512
-    lr: float = 1e-4
-    weight_decay: float = 0.0
-    beta2: float = 0.999
-    warmup: int = 0
-    decay: float = 0.0
-    clip: float = 0.0
-    ema: float = 0.9999
-    checkpoint_every: int = 500
-    precision: str = "bfloat16"
+    steps: int = setting(33_750, "training steps", 1)
+    batch: int = setting(512, "images per step", 2)
+    lr: float = setting(1e-4, "peak learning rate", 0)
+    weight_decay: float = setting(0.0, "AdamW's weight decay", 0)
+    beta2: float = setting(0.999, "AdamW's second beta", 0, 0.99999)
+    warmup: int = setting(0, "steps of linear warm-up", 0)
+    decay: float = setting(0.0, "share of the steps, at the end, with linear decay of the rate", 0, 1)
+    clip: float = setting(0.0, "gradient norm limit; 0 is off", 0)
+    ema: float = setting(0.9999, "decay of the averaged weights; 0 is off", 0, 0.999999)
+    checkpoint_every: int = setting(500, "steps between two checkpoints", 1)
+    precision: str = setting("bfloat16", "precision on a GPU", choices=("bfloat16", "float32"))
     # evaluation
-    evaluation_images: int = 480_000
-    dci_estimator: str = "sklearn"
-    num_train: int = 10_000
-    num_test: int = 5_000
-    probe_steps: int = 2_000
-    control_images: int = 256
+    evaluation_images: int = setting(480_000, "random images that are encoded for the metrics", 20)
+    dci_estimator: str = setting("sklearn", "gradient boosting library of DCI", choices=("sklearn", "lightgbm"))
+    num_train: int = setting(10_000, "training samples of the metrics", 10)
+    num_test: int = setting(5_000, "test samples of the metrics", 10)
+    classifier_steps: int = setting(2_000, "training steps of the factor classifier", 1)
+    intervention_images: int = setting(256, "images per factor for traversal and interchange scores", 2)
 
     def to_json(self) -> str:
         """The settings as JSON; `from_json` reads them back unchanged."""
         return json.dumps(asdict(self), indent=1)
 
 
-QUICK = dict(
-    first_stage="pooled",
-    first_stage_steps=300,
-    extractor_kernels=((8, 4), (4, 2), (4, 2)),
-    extractor_channels=(32, 64, 64),
-    units=32,
-    unit_hidden=(64, 128),
-    normalise_scalars=True,
-    final_relu=False,
-    unet_channels=(32, 64),
-    res_blocks=1,
-    attention_levels=(0, 1),
-    heads=4,
-    transformer=False,
-    dropout=0.0,
-    refit_every=200,
-    reservoir=4_096,
-    anchor_bins=256,
-    anchor_iterations=20,
-    prediction="v_prediction",
-    loss="mse",
-    steps=1_100,
-    batch=64,
-    lr=4e-3,
-    weight_decay=0.01,
-    beta2=0.99,
-    warmup=100,
-    decay=0.3,
-    clip=1.0,
-    ema=0.0,
-    checkpoint_every=100,
-    precision="float32",
-    evaluation_images=20_000,
-    dci_estimator="lightgbm",
-    probe_steps=200,
-    control_images=64,
-)
-SMOKE = QUICK | dict(
-    first_stage_steps=20,
-    units=8,
-    prune_times=5,
-    min_scalars=6,
-    steps=40,
-    batch=16,
-    warmup=5,
-    refit_every=15,
-    reservoir=512,
-    checkpoint_every=10,
-    evaluation_images=1_000,
-    num_train=600,
-    num_test=300,
-    probe_steps=10,
-    control_images=8,
-)
-# Three and four times the steps: a run takes up to ten minutes on one core.
-LONG, LONGER = QUICK | dict(steps=3_300), QUICK | dict(steps=4_400)
-PROFILES: dict[str, dict] = {"quick": QUICK, "smoke": SMOKE, "long": LONG, "longer": LONGER, "paper": {}}
+IDENTITY = ("profile", "dataset", "variant", "seed", "changes", "extensions")
+SETTINGS = {f.name: f.metadata for f in fields(Config) if f.name not in IDENTITY}
+TYPES = get_type_hints(Config)
 
-DEPARTURES = {
-    "first_stage": "4x4 average pooling, whitened, needs no training before the diffusion; a small decoder is learned beside it",
-    "first_stage_steps": "the pooled decoder converges in under a minute",
-    "extractor_kernels": "strides of 4, 2, 2 leave 16 positions: six times cheaper at 64x64",
-    "extractor_channels": "a narrower encoder suffices for a rendered world",
-    "units": "32 units rather than 20 with decorrelation: more room to find each factor in few steps",
-    "unit_hidden": "narrower unit MLPs; the units stay curves in 32 dimensions",
-    "normalise_scalars": "batch normalisation of the scalars: DCI .06 to .19 at a small budget",
-    "final_relu": "a final ReLU left 62 to 82% of the features dead",
-    "unet_channels": "0.7 M parameters: 8 steps a second on one core",
-    "res_blocks": "one residual block a level, for speed",
-    "attention_levels": "cross attention at both resolutions",
-    "heads": "narrower channels, so fewer heads",
-    "transformer": "cross attention alone: self attention and feed-forward cost most of the time and gave nothing",
-    "dropout": "few steps do not overfit",
-    "refit_every": "a run has about a thousand steps, so anchors are refitted more often",
-    "reservoir": "4,096 recent rows give stable anchors at this refitting rate",
-    "anchor_bins": "256 bins a unit: a refit in half a second, under 3% of the training time",
-    "anchor_iterations": "warm starts need few iterations",
-    "prediction": "velocity prediction: DCI .16 to .29 at a small budget",
-    "loss": "mean squared error goes with velocity prediction",
-    "steps": "three variants, baselines and report in about ten minutes on two cores",
-    "batch": "more, smaller steps in the same time",
-    "lr": "a small network bears, and a short run needs, a higher rate",
-    "weight_decay": "AdamW's default",
-    "beta2": "at the high rate the default's long memory of squared gradients lets the loss jump",
-    "warmup": "the high rate needs a warm-up",
-    "decay": "linear decay over the last 30% of the steps",
-    "clip": "guards the high rate",
-    "ema": "an average over a short run gained nothing",
-    "checkpoint_every": "a checkpoint every dozen seconds",
-    "precision": "a CPU computes in float32; bfloat16 is for GPUs",
-    "evaluation_images": "20,000 random images instead of all 480,000: the protocols draw 15,000",
-    "probe_steps": "the probe reads five of rooms3d's factors without fault after 200 steps, orientation in 98% of pictures",
-    "control_images": "64 traversals and 64 exchanges a factor take a quarter of a minute",
-    "dci_estimator": "LightGBM: the same measure in a thirtieth of the time",
+# Each profile's departures from the paper: value and reason.
+QUICK: dict[str, tuple[Any, str]] = {
+    "first_stage": (
+        "pooled",
+        "4x4 average pooling, whitened: no training before the diffusion but of a small decoder",
+    ),
+    "first_stage_steps": (300, "the pooled decoder converges in under a minute"),
+    "extractor_kernels": (((8, 4), (4, 2), (4, 2)), "strides of 4, 2, 2 leave 16 positions: six times cheaper at 64x64"),
+    "extractor_channels": ((32, 64, 64), "a narrower extractor suffices for a rendered world"),
+    "units": (32, "with decorrelation, 32 units find each factor in fewer steps than 20"),
+    "unit_hidden": ((64, 128), "narrower unit MLPs; the units stay curves in 32 dimensions"),
+    "normalise_scalars": (True, "raises DCI from .06 to .19 at a small budget"),
+    "final_relu": (False, "a final ReLU left 62 to 82% of the features dead"),
+    "unet_channels": ((32, 64), "0.7 M parameters: 8 steps a second on one core"),
+    "res_blocks": (1, "faster"),
+    "attention_levels": ((0, 1), "cross attention at both resolutions"),
+    "heads": (4, "narrower channels need fewer heads"),
+    "transformer": (False, "self attention and feed-forward took most of the time without a gain"),
+    "dropout": (0.0, "few steps do not overfit"),
+    "refit_every": (200, "a run has about a thousand steps, so anchors are fitted more often"),
+    "feature_buffer": (4_096, "4,096 recent rows give stable anchors at this rate"),
+    "anchor_bins": (256, "a fit takes half a second, under 3% of the training time"),
+    "anchor_iterations": (20, "warm starts need few iterations"),
+    "prediction": ("v_prediction", "raises DCI from .16 to .29 at a small budget"),
+    "loss": ("mse", "the usual loss for velocity prediction"),
+    "steps": (1_100, "three variants, baselines and report in about ten minutes on two cores"),
+    "batch": (64, "more and smaller steps in the same time"),
+    "lr": (4e-3, "a short run of a small network needs a higher rate"),
+    "weight_decay": (0.01, "AdamW's default"),
+    "beta2": (0.99, "with .999 the loss jumps at this rate"),
+    "warmup": (100, "the high rate needs a warm-up"),
+    "decay": (0.3, "linear decay over the last 30% of the steps"),
+    "clip": (1.0, "limits the gradient at the high rate"),
+    "ema": (0.0, "averaging over a short run gave no gain"),
+    "checkpoint_every": (100, "a checkpoint about every 12 seconds"),
+    "precision": ("float32", "CPUs compute in float32"),
+    "evaluation_images": (20_000, "the protocols draw 15,000 images"),
+    "dci_estimator": ("lightgbm", "nearly the same values in a thirtieth of the time"),
+    "classifier_steps": (200, "reads five factors of rooms3d without error, orientation in 98% of the images"),
+    "intervention_images": (64, "64 traversals and 64 interchanges per factor take 15 seconds"),
 }
+_SMALL = "as small as the tests allow"
+SMOKE = QUICK | {
+    name: (value, _SMALL)
+    for name, value in dict(
+        first_stage_steps=20,
+        units=8,
+        prune_rounds=5,
+        min_scalars=6,
+        steps=40,
+        batch=16,
+        warmup=5,
+        refit_every=15,
+        feature_buffer=512,
+        checkpoint_every=10,
+        evaluation_images=1_000,
+        num_train=600,
+        num_test=300,
+        classifier_steps=10,
+        intervention_images=8,
+    ).items()
+}
+LONG = QUICK | {"steps": (3_300, "three times the steps of quick")}
+LONGER = QUICK | {"steps": (4_400, "four times the steps of quick: a run takes about ten minutes on one core")}
+PROFILES: dict[str, dict[str, tuple[Any, str]]] = {"quick": QUICK, "smoke": SMOKE, "long": LONG, "longer": LONGER, "paper": {}}
 
-DECORRELATED = dict(decorrelation=0.05, kurtosis=0.01)
-PLANAR = dict(decorrelation=0.025, unit_scalars=2, kurtosis=0.05)
-PRUNED = DECORRELATED | dict(unit_scalars=2, skip_dropout=0.0, prune_loss=0.01, prune_redundant=0.5, join=0.4)
-# The first seven are `all`: the paper's four and the project's own three. The others take one thing away or change one, for
-# `ablation`.
-VARIANTS: dict[str, dict] = {
-    "encdiff": dict(skip_dropout=0.0, anchoring=0.0),
-    "skip_dropout": dict(anchoring=0.0),
-    "anchoring": dict(skip_dropout=0.0),
-    "full": {},
-    "decorrelated": DECORRELATED,
-    # Two scalars a unit: a unit is a surface, on which a ring of hues fits.
-    "planar": PLANAR,
-    # Scalars that the denoiser does without, or that another unit tells, leave; two that are views of one factor become one unit.
-    "pruned": PRUNED,
-    "full_early": dict(anchoring_until=0.35),
-    "full_late": dict(anchoring_from=0.5),
-    "full_strong": dict(anchoring=0.5),
-    "decorrelated_without_anchoring": DECORRELATED | dict(anchoring=0.0),
-    "decorrelated_without_skip_dropout": DECORRELATED | dict(skip_dropout=0.0),
-    "decorrelated_without_kurtosis": DECORRELATED | dict(kurtosis=0.0),
-    "decorrelated_subspace": DECORRELATED | dict(alignment="subspace"),
-    # At the end a unit has at most ten exact values.
-    "decorrelated_quantised": DECORRELATED | dict(levels=10),
-    "planar_without_anchoring": PLANAR | dict(anchoring=0.0),
-    "planar_subspace": PLANAR | dict(alignment="subspace"),
+
+class Variant(NamedTuple):
+    """A named set of settings: how figures call it, what it adds or removes, and the settings."""
+
+    title: str
+    summary: str
+    settings: dict[str, Any]
+
+
+_DECORRELATED = dict(decorrelation=0.05, kurtosis=0.01)
+# The first seven are `all`; `ablation` has all of them.
+VARIANTS: dict[str, Variant] = {
+    "encdiff": Variant("EncDiff", "the baseline: neither idea", dict(skip_dropout=0.0, anchoring=0.0)),
+    "skip_dropout": Variant("Skip dropout only", "Skip Dropout only", dict(anchoring=0.0)),
+    "anchoring": Variant("Anchoring only", "Dynamic Gaussian Anchoring only", dict(skip_dropout=0.0)),
+    "full": Variant("Full (DyGA + SD)", "the paper's method: both ideas", {}),
+    "decorrelated": Variant("Decorrelated", "full, with penalties on correlation and kurtosis", _DECORRELATED),
+    "two_scalars": Variant(
+        "Two scalars", "decorrelated, with two scalars per unit", dict(decorrelation=0.025, scalars_per_unit=2, kurtosis=0.05)
+    ),
+    "pruned": Variant(
+        "Pruned",
+        "decorrelated without skip dropout; unneeded scalars are pruned, dependent units are merged",
+        _DECORRELATED
+        | dict(scalars_per_unit=2, skip_dropout=0.0, prune_loss_increase=0.01, prune_explained=0.5, merge_dependence=0.4),
+    ),
+    "decorrelated_without_anchoring": Variant(
+        "Decorrelated, no anchoring", "decorrelated, without anchoring", _DECORRELATED | dict(anchoring=0.0)
+    ),
+    "decorrelated_without_skip_dropout": Variant(
+        "Decorrelated, no skip dropout", "decorrelated, without skip dropout", _DECORRELATED | dict(skip_dropout=0.0)
+    ),
+    "decorrelated_subspace": Variant(
+        "Decorrelated, subspaces", "decorrelated, aligned to the anchors' subspaces", _DECORRELATED | dict(alignment="subspace")
+    ),
+    "decorrelated_quantised": Variant(
+        "Decorrelated, quantised", "decorrelated, each unit quantised to ten values", _DECORRELATED | dict(quantiser_values=10)
+    ),
 }
 ALL_VARIANTS = tuple(VARIANTS)[:7]
 DEFAULT_VARIANTS = ("encdiff", "full", "pruned")
-DATASETS = ("rooms3d", "shapes3d", "mpi3d_toy", "mpi3d_realistic", "mpi3d_real", "cars3d", "dsprites", "celeba")
+# Number of images by name.
+DATASETS = {
+    "rooms3d": 480_000,
+    "shapes3d": 480_000,
+    "mpi3d_toy": 1_036_800,
+    "mpi3d_realistic": 1_036_800,
+    "mpi3d_real": 1_036_800,
+    "cars3d": 17_568,
+    "dsprites": 737_280,
+    "celeba": 202_599,
+}
+IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 
-def make_config(profile: str = "quick", dataset: str = "rooms3d", variant: str = "pruned", seed: int = 0) -> Config:
-    """The settings of a variant in a profile. ValueError if any name is unknown."""
+def make_config(
+    profile: str = "quick",
+    dataset: str = "rooms3d",
+    variant: str = "pruned",
+    seed: int = 0,
+    changes: str | Mapping[str, str] = "",
+) -> Config:
+    """The settings of a variant in a profile, with `changes` as "steps=3000, units=16". ValueError for an unknown name, a wrong
+    type or an impossible combination."""
     for name, value, valid in (("profile", profile, PROFILES), ("variant", variant, VARIANTS)):
         if value not in valid:
             raise ValueError(f"unknown {name} '{value}': valid are {', '.join(valid)}")
     if dataset not in DATASETS and not dataset.startswith("folder:"):
         raise ValueError(f"unknown data set '{dataset}': valid are {', '.join(DATASETS)}, folder:PATH")
-    settings = PROFILES[profile] | VARIANTS[variant]
-    return replace(Config(**settings), profile=profile, dataset=dataset, variant=variant, seed=seed)
+    changed = parse_changes(changes)
+    values = {name: value for name, (value, _) in PROFILES[profile].items()} | VARIANTS[variant].settings | changed
+    config = Config(**values, profile=profile, dataset=dataset, variant=variant, seed=seed)
+    config = replace(config, changes=", ".join(f"{name}={_as_text(value)}" for name, value in changed.items()))
+    validate(config)
+    return config
+
+
+def parse_changes(changes: str | Mapping[str, str]) -> dict[str, Any]:
+    """ "steps=3000, units=16" (or a mapping of names to texts) -> values by name, in the settings' order. ValueError for an
+    unknown name, which lists the nearest valid ones, and for a value of the wrong type."""
+    if isinstance(changes, str):
+        parts = [part.strip() for part in re.split(r",(?=\s*[A-Za-z_]\w*\s*=)", changes) if part.strip()]
+        wrong = [part for part in parts if "=" not in part]
+        if wrong:
+            raise ValueError(f"setting '{wrong[0]}': valid is NAME=VALUE, as steps=3000")
+        changes = {name.strip(): value.strip() for name, _, value in (part.partition("=") for part in parts)}
+    for name in changes:
+        if name not in SETTINGS:
+            near = get_close_matches(name, SETTINGS, n=4, cutoff=0.5) or list(SETTINGS)
+            hint = f"use --{name}" if name in IDENTITY[:4] else f"the nearest valid ones are {', '.join(near)}"
+            raise ValueError(f"unknown setting '{name}': {hint} ('dyga settings' lists all)")
+    return {name: _parse(name, changes[name]) for name in SETTINGS if name in changes}
+
+
+def _parse(name: str, text: str) -> Any:
+    kind, metadata = TYPES[name], SETTINGS[name]
+    try:
+        if metadata["choices"]:
+            if text not in metadata["choices"]:
+                raise ValueError
+            return text
+        if kind is bool:
+            return {"true": True, "false": False}[text.lower()]
+        if kind in (int, float):
+            value = kind(text)
+            if not abs(value) < float("inf"):
+                raise ValueError
+            return value
+        if text.lower() == "none" and name == "skip_dropout_levels":
+            return None
+        value = ast.literal_eval(f"({text.strip('()') if name != 'extractor_kernels' else text},)")
+        value = value[0] if len(value) == 1 and isinstance(value[0], tuple) and isinstance(value[0][0], tuple) else value
+        if not all(isinstance(n, int) and not isinstance(n, bool) for n in _numbers(value)):
+            raise ValueError
+        return value
+    except (ValueError, KeyError, SyntaxError, TypeError, IndexError):
+        kinds = {bool: "true or false", int: "a whole number", float: "a finite number"}
+        valid = ", ".join(metadata["choices"]) or kinds.get(kind) or f"whole numbers, as {_as_text(getattr(Config, name))}"
+        raise ValueError(f"setting {name}='{text}': valid is {valid}") from None
+
+
+def _numbers(value: Any) -> list:
+    """All numbers of nested tuples."""
+    return [n for part in value for n in _numbers(part)] if isinstance(value, tuple) else [value]
+
+
+def _as_text(value: Any) -> str:
+    """A setting's value as `--set` reads it."""
+    if isinstance(value, tuple):
+        return ",".join(f"({_as_text(part)})" if isinstance(part, tuple) else str(part) for part in value)
+    return str(value).lower() if isinstance(value, bool | None) else str(value)
+
+
+def validate(config: Config) -> None:
+    """ValueError that names the first setting out of its range, or the first settings that do not go together."""
+    for name, metadata in SETTINGS.items():
+        low, high = metadata["low"], metadata["high"]
+        value = getattr(config, name)
+        for number in _numbers(value) if low is not None and value is not None else ():
+            if not low <= number <= (float("inf") if high is None else high):
+                valid = f"at least {low}" if high is None else f"from {low} to {high}"
+                raise ValueError(f"setting {name}={_as_text(value)}: valid is {valid}")
+    kernels, levels = config.extractor_kernels, len(config.unet_channels)
+    if any(not isinstance(kernel, tuple) or len(kernel) != 2 for kernel in kernels):
+        raise ValueError(f"setting extractor_kernels={_as_text(kernels)}: valid are pairs of kernel and stride, as (4,2),(4,2)")
+    latent = 16 if config.first_stage == "vq" else 8
+    shared = config.scalars_per_unit > 1 and config.quantiser_values
+    wrong = {
+        "extractor_kernels and extractor_channels must have the same length": len(kernels) != len(config.extractor_channels),
+        "extractor_kernels reduce a 64x64 image to nothing": _extractor_size(kernels) < 1,
+        f"attention_levels must lie below the {levels} levels of unet_channels": max(config.attention_levels, default=0)
+        >= levels,
+        f"skip_dropout_levels must lie below the {levels} levels of unet_channels": config.skip_dropout
+        and max(config.skip_dropout_levels or (), default=0) >= levels,
+        f"unet_channels: a latent of {latent}x{latent} allows at most {latent.bit_length()} levels": levels > latent.bit_length(),
+        "heads must divide every entry of unet_channels": any(c % config.heads for c in config.unet_channels),
+        "the first entry of unet_channels must be even": config.unet_channels[0] % 2,
+        "feature_buffer must be at least as large as batch": config.feature_buffer < config.batch,
+        "min_scalars must not exceed units * scalars_per_unit": config.prune_loss_increase
+        and config.min_scalars > config.units * config.scalars_per_unit,
+        "evaluation_images must be at least num_train + num_test": config.evaluation_images < config.num_train + config.num_test,
+        "lr must be greater than 0": not config.lr,
+        "merge_dependence below 1 needs scalars_per_unit=2 and prune_loss_increase above 0": config.merge_dependence < 1
+        and (config.scalars_per_unit != 2 or not config.prune_loss_increase),
+        "quantiser_values needs scalars_per_unit=1": shared,
+    }
+    for problem, found in wrong.items():
+        if found:
+            raise ValueError(f"impossible settings: {problem}")
+
+
+def check_variants(configs: Iterable[Config]) -> None:
+    """ValueError if changed settings make two variants the same."""
+    made: dict[Config, str] = {}
+    for config in configs:
+        same = made.setdefault(replace(config, variant=""), config.variant)
+        if same != config.variant:
+            raise ValueError(f"with {config.changes} the variants {same} and {config.variant} are the same: leave one out")
+
+
+def check_batch(config: Config) -> None:
+    """ValueError if a batch set by hand is larger than the data set, whose images are counted and not opened."""
+    count = DATASETS.get(config.dataset)
+    if count is None:
+        paths = Path(config.dataset.removeprefix("folder:")).expanduser().rglob("*")
+        count = sum(path.suffix.lower() in IMAGE_SUFFIXES for path in paths)
+    if "batch" in parse_changes(config.changes) and count and config.batch > count:
+        raise ValueError(
+            f"batch={config.batch}: {config.dataset} has {count:,} images; choose a batch of at most that (--set batch=N)"
+        )
+
+
+def _extractor_size(kernels: tuple[tuple[int, int], ...], size: int = 64) -> int:
+    """Height of the last feature map of the extractor."""
+    for kernel, stride in kernels:
+        size = (size + 2 * ((kernel - stride + 1) // 2) - kernel) // stride + 1
+    return size
+
+
+def describe_settings(config: Config) -> list[dict[str, str]]:
+    """One record per setting: name, value, the paper's value, meaning, and the reason where the value departs from the paper."""
+    changed = parse_changes(config.changes)
+    rows = []
+    for name, metadata in SETTINGS.items():
+        value, paper = getattr(config, name), getattr(Config, name)
+        reason = ""
+        if name in changed:
+            reason = "changed by hand"
+        elif name in VARIANTS[config.variant].settings:
+            reason = f"variant {config.variant}: {VARIANTS[config.variant].summary}"
+        elif value != paper:
+            reason = PROFILES[config.profile][name][1]
+        texts = {"value": _as_text(value), "paper": _as_text(paper)}
+        rows.append({"name": name, **texts, "meaning": metadata["meaning"], "reason": reason})
+    return rows
 
 
 def from_json(text: str) -> Config:
-    """Reads `Config.to_json` back. ValueError for unknown or missing settings."""
+    """Reads `Config.to_json` back; a missing setting takes its default. ValueError for an unknown setting."""
     values = json.loads(text)
-    names = {f.name for f in fields(Config)}
-    if not isinstance(values, dict) or set(values) != names:
-        raise ValueError("config: not a configuration of this version (settings differ)")
+    unknown = sorted(set(values) - set(TYPES)) if isinstance(values, dict) else ["(not a mapping)"]
+    if unknown or not values:
+        raise ValueError(f"config: unknown settings {', '.join(unknown)}; made by another version")
 
     def as_tuple(value):
         return tuple(map(as_tuple, value)) if isinstance(value, list) else value
@@ -243,7 +399,7 @@ def from_json(text: str) -> Config:
 
 
 def parse_variants(text: str) -> tuple[str, ...]:
-    """'encdiff,full' -> variant names in the order given; 'all': the first seven; 'ablation': all there are. ValueError lists the
+    """'encdiff,full' -> variant names in the order given; 'all': the first seven; 'ablation': every one. ValueError lists the
     valid."""
     sets = {"all": ALL_VARIANTS, "ablation": tuple(VARIANTS)}
     names = sets.get(text) or tuple(dict.fromkeys(text.split(",")))
@@ -264,6 +420,10 @@ def parse_numbers(text: str, what: str, low: int, high: int) -> tuple[int, ...]:
     return tuple(dict.fromkeys(n for span in spans for n in range(span[0], span[-1] + 1)))
 
 
-def dataset_slug(dataset: str) -> str:
-    """A data set's name as part of a folder's name: 'folder:/my/pictures' -> 'folder-pictures'."""
-    return "folder-" + dataset.rstrip("/").split("/")[-1].split(":")[-1] if ":" in dataset else dataset
+def study_name(profile: str, dataset: str, changes: str = "") -> str:
+    """The folder of a study: <dataset>-<profile>, then what was changed, as 'rooms3d-quick+steps=3000'."""
+    slug = "folder-" + dataset.rstrip("/").split("/")[-1].split(":")[-1] if ":" in dataset else dataset
+    changed = "".join(f"+{name}={_as_text(value)}" for name, value in parse_changes(changes).items())
+    if len(changed) > 80 or re.search(r"[^\w+=.,-]", changed):
+        changed = f"+{hashlib.sha256(changed.encode()).hexdigest()[:10]}"
+    return f"{slug}-{profile}{changed}"

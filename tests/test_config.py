@@ -1,24 +1,34 @@
+import re
 from dataclasses import asdict
 
 import pytest
 
 from dyga.config import (
     DATASETS,
-    DEPARTURES,
     PROFILES,
     VARIANTS,
     Config,
-    dataset_slug,
+    check_batch,
+    check_variants,
+    describe_settings,
     from_json,
     make_config,
+    parse_changes,
     parse_numbers,
     parse_variants,
+    study_name,
 )
 
 
-def test_every_departure_of_quick_from_the_paper_has_its_reason():
-    paper, quick = asdict(Config()), asdict(Config(**PROFILES["quick"]))
-    assert {name for name in paper if paper[name] != quick[name]} == set(DEPARTURES)
+@pytest.mark.parametrize("profile", PROFILES)
+def test_every_departure_from_the_paper_has_its_reason_and_departs(profile):
+    paper = asdict(Config())
+    settings = PROFILES[profile]
+    assert all(reason and settings[name][0] != paper[name] for name, (_, reason) in settings.items() if profile != "smoke")
+    for row in describe_settings(make_config(profile, variant="pruned", changes="heads=2")):
+        assert row["meaning"] and bool(row["reason"]) == (
+            row["value"] != row["paper"] or row["name"] in VARIANTS["pruned"].settings
+        )
 
 
 @pytest.mark.parametrize("profile", PROFILES)
@@ -30,12 +40,12 @@ def test_json_round_trip(profile, variant):
 
 def test_variants_differ_only_in_what_they_are_named_after():
     ideas = {"variant", "skip_dropout", "anchoring", "decorrelation", "kurtosis"}
-    anchors = {"alignment", "levels", "unit_scalars", "anchoring_from", "anchoring_until"}
-    anchors |= {"prune_loss", "prune_redundant", "join"}
+    anchors = {"alignment", "quantiser_values", "scalars_per_unit"}
+    anchors |= {"prune_loss_increase", "prune_explained", "merge_dependence"}
     full = asdict(make_config(variant="full"))
     for variant in VARIANTS:
         other = asdict(make_config(variant=variant))
-        allowed = ideas | (anchors if "_" in variant or variant in ("planar", "pruned") else set())
+        allowed = ideas | (anchors if "_" in variant or variant in ("two_scalars", "pruned") else set())
         assert {name for name in full if full[name] != other[name]} <= allowed
     assert full["skip_dropout"] and full["anchoring"] and not full["decorrelation"]
     encdiff = make_config(variant="encdiff")
@@ -60,14 +70,76 @@ def test_unknown_names_list_the_valid_ones(arguments, message):
     assert str(error.value) == message
 
 
-def test_a_configuration_of_other_settings_is_refused():
-    with pytest.raises(ValueError, match="settings differ"):
-        from_json('{"profile": "quick"}')
+def test_an_unknown_setting_in_json_is_refused_and_a_missing_one_takes_its_default():
+    with pytest.raises(ValueError, match="unknown settings stride; made by another version"):
+        from_json('{"profile": "quick", "stride": 3}')
+    assert from_json('{"profile": "quick"}') == Config(profile="quick")
+
+
+@pytest.mark.parametrize("name", sorted(asdict(Config())))
+def test_every_setting_can_be_set_to_its_own_value(name):
+    row = next((row for row in describe_settings(make_config()) if row["name"] == name), None)
+    if row:
+        assert getattr(make_config(changes=f"{name}={row['value']}"), name) == getattr(make_config(), name)
+
+
+def test_changes_are_parsed_by_type_and_kept_in_the_settings_order():
+    changes = "steps=3000, unet_channels=16,32 ,lr=1e-3, transformer=true, skip_dropout_levels=none"
+    changes += ", extractor_kernels=(8,4),(4,2),(4,2)"
+    config = make_config(changes=changes)
+    assert (config.steps, config.unet_channels, config.lr, config.transformer) == (3_000, (16, 32), 0.001, True)
+    assert config.skip_dropout_levels is None and config.extractor_kernels == ((8, 4), (4, 2), (4, 2))
+    assert parse_changes(config.changes) == parse_changes(changes)
+    assert make_config(changes=config.changes) == config
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ("stepps=3", "unknown setting 'stepps': the nearest valid ones are steps"),
+    ("seed=3", "unknown setting 'seed': use --seed"),
+    ("steps", "setting 'steps': valid is NAME=VALUE"),
+    ("steps=", "setting steps='': valid is a whole number"),
+    ("steps=2.5", "setting steps='2.5': valid is a whole number"),
+    ("lr=inf", "setting lr='inf': valid is a finite number"),
+    ("lr=0", "lr must be greater than 0"),
+    ("steps=0", "setting steps=0: valid is at least 1"),
+    ("units=0", "setting units=0: valid is at least 1"),
+    ("dropout=1.5", "setting dropout=1.5: valid is from 0 to 0.99"),
+    ("loss=l3", "setting loss='l3': valid is l1, mse"),
+    ("final_relu=1", "setting final_relu='1': valid is true or false"),
+    ("unet_channels=a,b", "setting unet_channels='a,b': valid is whole numbers, as 64,128,256,256"),
+    ("unet_channels=", "setting unet_channels='': valid is whole numbers"),
+    ("extractor_kernels=4,2", "extractor_kernels=4,2: valid are pairs"),
+    ("extractor_channels=8,8", "extractor_kernels and extractor_channels must have the same length"),
+    ("attention_levels=0,5", "attention_levels must lie below the 2 levels"),
+    ("heads=3", "heads must divide every entry of unet_channels"),
+    ("unet_channels=8,8,8,8,8", "a latent of 8x8 allows at most 4 levels"),
+    ("batch=5000", "feature_buffer must be at least as large as batch"),
+    ("min_scalars=80", "min_scalars must not exceed"),
+    ("num_train=19000", "evaluation_images must be at least num_train"),
+    ("scalars_per_unit=1", "merge_dependence below 1 needs scalars_per_unit=2"),
+])  # fmt: skip
+def test_bad_changes_are_named(changes, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        make_config(changes=changes)
+
+
+def test_a_batch_set_larger_than_the_data_is_refused(tmp_path):
+    for name in "ab":
+        (tmp_path / f"{name}.png").touch()
+    check_batch(make_config("smoke", f"folder:{tmp_path}"))
+    with pytest.raises(ValueError, match=r"batch=3: folder:.* has 2 images"):
+        check_batch(make_config("smoke", f"folder:{tmp_path}", changes="batch=3"))
+
+
+def test_variants_that_changes_make_equal_are_refused():
+    configs = [make_config(variant=variant, changes="anchoring=0") for variant in ("skip_dropout", "full")]
+    with pytest.raises(ValueError, match=r"with anchoring=0\.0 the variants skip_dropout and full are the same: leave one out"):
+        check_variants(configs)
 
 
 def test_parse_variants():
     assert parse_variants("full,encdiff,full") == ("full", "encdiff")
-    assert parse_variants("all") == ("encdiff", "skip_dropout", "anchoring", "full", "decorrelated", "planar", "pruned")
+    assert parse_variants("all") == ("encdiff", "skip_dropout", "anchoring", "full", "decorrelated", "two_scalars", "pruned")
     assert parse_variants("ablation") == tuple(VARIANTS)
     with pytest.raises(ValueError, match="unknown variant '': valid are encdiff"):
         parse_variants("full,")
@@ -80,6 +152,9 @@ def test_parse_numbers():
             parse_numbers(wrong, "seeds", 0, 9)
 
 
-def test_dataset_slug():
-    assert dataset_slug("rooms3d") == "rooms3d"
-    assert dataset_slug("folder:/home/me/pictures/") == "folder-pictures"
+def test_studies_of_different_settings_have_different_folders():
+    assert study_name("quick", "rooms3d") == "rooms3d-quick"
+    assert study_name("quick", "folder:/home/me/pictures/") == "folder-pictures-quick"
+    assert study_name("quick", "rooms3d", "units=16, steps=3000") == "rooms3d-quick+units=16+steps=3000"
+    odd = {study_name("quick", "rooms3d", f"extractor_kernels=({n},4),(4,2),(4,2)") for n in (6, 8)}
+    assert len(odd) == 2 and all(re.fullmatch(r"[\w+=.,-]+", name) for name in odd)

@@ -11,7 +11,8 @@ from PIL import Image
 from playwright.sync_api import sync_playwright
 from sklearn.datasets import load_digits
 
-from dyga.study.pipeline import Study, notebook_paths
+from dyga.study.reproduce import notebook_paths
+from dyga.study.study import Study
 
 NAMES = [
     "01_data",
@@ -52,7 +53,7 @@ TABLES = [
     "table1",
     "downstream",
     "summary",
-    "control",
+    "interventions",
     "answers",
 ]
 TABLES += ["ablation_runs", "ablation_summary", "ablation_answers", "ablation_factors", "ablation_long", "ablation_longer"]
@@ -109,7 +110,7 @@ def test_all_is_under_out_and_the_checkout_stays_clean(study):
     runs = {path.name for path in (study / "runs" / "rooms3d-smoke").iterdir() if path.is_dir()}
     assert runs == {
         "first_stage",
-        "factor_probe",
+        "factor_classifier",
         "notebooks",
         "baselines-seed0",
         "encdiff-seed0",

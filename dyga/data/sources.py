@@ -8,9 +8,8 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageOps
 
+from dyga.config import IMAGE_SUFFIXES as SUFFIXES
 from dyga.data.store import LazyImages
-
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 
 class FolderImages(LazyImages):

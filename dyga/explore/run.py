@@ -15,7 +15,8 @@ from dyga import metrics
 from dyga.checkpoint import load_config, load_model
 from dyga.config import Config
 from dyga.data import load_dataset
-from dyga.method.diffusion import LatentUnitDiffusion, to_images, to_tensor
+from dyga.extensions import Extension, build_model
+from dyga.method.diffusion import to_images, to_tensor
 from dyga.method.first_stages import FIRST_STAGES
 
 
@@ -35,13 +36,17 @@ class Unit(NamedTuple):
 class Run:
     """One trained variant. Made by `load_run`; images are uint8 (n, 64, 64, 3), features float32 (n, units, dim)."""
 
-    def __init__(self, folder: Path, data_dir: Path | None = None):
+    def __init__(self, folder: Path, data_dir: Path | None = None, extensions: Sequence[Extension] = ()):
         self.folder = folder
         self.config: Config = load_config(folder)
+        given = tuple(type(extension).__name__ for extension in extensions)
+        if given != self.config.extensions:
+            names = ", ".join(self.config.extensions) or "no extensions"
+            raise ValueError(f"{folder}: trained with {names}; pass the same to load_run(..., extensions=[...])")
         self.name = f"{self.config.variant}-seed{self.config.seed}"
         self.data_dir = data_dir
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.model = LatentUnitDiffusion(self.config).eval().requires_grad_(False)
+        self.model = build_model(self.config, extensions).eval().requires_grad_(False)
         load_model(folder / "model.safetensors", self.model)
         self.model.to(self.device)
 
@@ -90,7 +95,7 @@ class Run:
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (64, 64, 3):
             raise ValueError(f"images is {images.dtype} {images.shape}: valid is uint8 (n, 64, 64, 3)")
         batches = range(0, len(images), 256)
-        parts = [self.model.feature_extractor(to_tensor(images[i : i + 256]).to(self.device)).cpu() for i in batches]
+        parts = [self.model.encode(to_tensor(images[i : i + 256]).to(self.device)).cpu() for i in batches]
         return torch.cat(parts).numpy() if parts else np.zeros((0, self.config.units, self.config.unit_dim), np.float32)
 
     def decode(self, features: np.ndarray, steps: int = 10, seed: int = 0) -> np.ndarray:
@@ -137,7 +142,7 @@ class Run:
         """(201, units, dim): each unit's features along the way through the scalars of the evaluated sample (`unit_path`)."""
         grid = torch.from_numpy(self.projection["path"])
         with torch.no_grad():
-            return self.model.feature_extractor.features(grid.to(self.device)).cpu().numpy()
+            return self.model.features(grid.to(self.device)).cpu().numpy()
 
     @torch.no_grad()
     def align(self, features: np.ndarray) -> np.ndarray:
@@ -156,7 +161,7 @@ class Run:
         """A unit's anchors in their order along its range: places on its `curve` (k,) int64, means (k, dim). None in a run
         without anchoring."""
         self._check_units([unit])
-        used = self.anchors.alive[unit] if self.config.anchoring else slice(0)
+        used = self.anchors.mask[unit] if self.config.anchoring else slice(0)
         means = self.anchors.means[unit][used].cpu().numpy()
         places = np.linalg.norm(self.curve[:, None, unit] - means, axis=-1).argmin(axis=0)
         order = np.argsort(places, kind="stable")
@@ -214,9 +219,10 @@ class Run:
             raise ValueError(f"units {wrong}: valid are 0 to {self.config.units - 1}")
 
 
-def load_run(folder: str | Path, data_dir: str | Path | None = None) -> Run:
-    """Opens runs/<dataset>-<profile>/<variant>-seed<k>. ValueError, naming the folder, if it holds no complete run."""
-    return Run(Path(folder), Path(data_dir) if data_dir else None)
+def load_run(folder: str | Path, data_dir: str | Path | None = None, extensions: Sequence[Extension] = ()) -> Run:
+    """Opens runs/<dataset>-<profile>/<variant>-seed<k>, with the user's own `extensions` that it was trained with. ValueError,
+    naming the folder, if it holds no complete run."""
+    return Run(Path(folder), Path(data_dir) if data_dir else None, extensions)
 
 
 def project(features: np.ndarray, mean: np.ndarray, axis: np.ndarray) -> np.ndarray:

@@ -1,7 +1,8 @@
 """Dynamic Gaussian Anchoring (paper, section 3.2): anchors per latent unit, and features drawn to them."""
 
+import copy
+from collections.abc import Callable
 from dataclasses import dataclass
-from enum import StrEnum
 
 import numpy as np
 import torch
@@ -13,19 +14,23 @@ from dyga.method.selection import Selection, select_anchors
 # Rows per pass over many features, so that memory stays bounded.
 CHUNK = 4096
 
+Alignment = Callable[["GaussianAnchors", Tensor, float], tuple[Tensor, Tensor]]
 
-class AlignmentMode(StrEnum):
-    """What a feature is drawn to: `mean`, the mean of its most responsible Gaussian (the paper's text);
-    `subspace`, the nearest point of that Gaussian's own subspace, which removes what is off the attribute's
-    axis and keeps its gradation; `quantised`, the mean again, but by all of `strength` however far it is, and with the feature's
-    own gradient (straight-through), so that at strength 1 a unit has no values but its anchors (as latent quantisation, Hsu et
-    al. 2023); `released`, the released code's arithmetic, for comparison only.
-    """
 
-    MEAN = "mean"
-    QUANTISED = "quantised"
-    RELEASED = "released"
-    SUBSPACE = "subspace"
+def align_to_means(anchors: "GaussianAnchors", features: Tensor, strength: float) -> tuple[Tensor, Tensor]:
+    """The paper's alignment (section 3.2): features c (n, units, dim) -> aligned features c~ and weights lambda (n, units).
+    The target is mu_k, the mean of the anchor that is most responsible for c."""
+    return shift_toward(features, anchors.nearest_means(features), strength)
+
+
+def shift_toward(features: Tensor, target: Tensor, strength: float) -> tuple[Tensor, Tensor]:
+    """c~ = c + lambda (target - c) with lambda = strength * exp(-|target - c| / |c|), for features c and targets (n, units, dim);
+    returns c~ and lambda (n, units)."""
+    shift = target - features
+    norm = torch.linalg.vector_norm(features, dim=-1, keepdim=True)
+    distance = torch.linalg.vector_norm(shift, dim=-1, keepdim=True)
+    weight = strength * torch.exp(-distance / norm.clamp_min(1e-12))
+    return features + weight * shift, weight.squeeze(-1)
 
 
 @dataclass(frozen=True)
@@ -53,7 +58,7 @@ class GaussianAnchors(nn.Module):
     dim).
 
     All state is in buffers, in the features' own space, and so part of checkpoints. Slots (units,
-    max_anchors) hold `weights`, `means`, `axes`, `variances`, `noise` and `dims` as in `Mixture`; `alive`
+    max_anchors) hold `weights`, `means`, `axes`, `variances`, `noise` and `intrinsic_dims` as in `Mixture`; `mask`
     says which are in use. Before the first fit none is, and `align` is the identity.
     """
 
@@ -74,23 +79,20 @@ class GaussianAnchors(nn.Module):
         self.register_buffer("axes", torch.zeros(*slots, dim, self.subspace))
         self.register_buffer("variances", torch.ones(*slots, self.subspace))
         self.register_buffer("noise", torch.ones(slots))
-        self.register_buffer("dims", torch.ones(slots, dtype=torch.long))
-        self.register_buffer("alive", torch.zeros(slots, dtype=torch.bool))
-        # Smallest and largest feature of each unit when fitted; only the released arithmetic needs them.
-        self.register_buffer("lowest", torch.zeros(units))
-        self.register_buffer("highest", torch.zeros(units))
+        self.register_buffer("intrinsic_dims", torch.ones(slots, dtype=torch.long))
+        self.register_buffer("mask", torch.zeros(slots, dtype=torch.bool))
         self._fitted: bool | None = False
 
     @property
     def counts(self) -> Tensor:
         """Anchors in use per unit: (units,) int64."""
-        return self.alive.sum(1)
+        return self.mask.sum(1)
 
     @property
     def fitted(self) -> bool:
         """Whether there are anchors."""
         if self._fitted is None:  # known from then on: to ask a GPU at every step would make it wait
-            self._fitted = bool(self.alive.any())
+            self._fitted = bool(self.mask.any())
         return self._fitted
 
     def _load_from_state_dict(self, *arguments) -> None:
@@ -111,8 +113,8 @@ class GaussianAnchors(nn.Module):
             axes=self.axes.double(),
             variances=self.variances.double().clamp_min(tiny),
             noise=self.noise.double().clamp_min(tiny),
-            dims=self.dims,
-            alive=self.alive,
+            intrinsic_dims=self.intrinsic_dims,
+            mask=self.mask,
             ambient=self.dim,
         )
 
@@ -167,10 +169,15 @@ class GaussianAnchors(nn.Module):
         result = self.select(features, seed, **options).filtered
         for name, value in result.tensors().items():
             getattr(self, name).copy_(value)
-        self.lowest.copy_(features.amin((0, 2)))
-        self.highest.copy_(features.amax((0, 2)))
         self._fitted = None
         return self
+
+    def fit_on_cpu(self, features: Tensor, **options) -> None:
+        """As `fit`, computed on the CPU wherever the anchors are: the fit is small, and equal for every process."""
+        anchors = self if self.means.device.type == "cpu" else copy.deepcopy(self).cpu()
+        anchors.fit(features.cpu(), **options)
+        if anchors is not self:
+            self.load_state_dict(anchors.state_dict())
 
     @torch.no_grad()
     def assign(self, features: Tensor) -> Tensor:
@@ -184,26 +191,17 @@ class GaussianAnchors(nn.Module):
         self._check_fitted(features)
         return torch.cat([joint.logsumexp(-1).T for joint in self._log_joints(features)])
 
-    def align(
-        self,
-        features: Tensor,
-        strength: float = 0.1,
-        *,
-        mode: AlignmentMode | str = AlignmentMode.MEAN,
-    ) -> Tensor:
-        """Features (n, units, dim) drawn toward their anchors (paper, section 3.2), differentiable in the
-        features.
-
-        c~ = c + lambda (target - c) with lambda = strength * exp(-|c - target| / |c|) per feature and unit.
+    def align(self, features: Tensor, strength: float = 0.1, form: Alignment = align_to_means) -> Tensor:
+        """Features c (n, units, dim) -> aligned features c~, differentiable in c. Before the first fit they stay as they are.
+        `form` computes the alignment; the default is the paper's. ValueError unless 0 <= strength <= 1.
         """
-        shifted, _ = self._align(features, strength, mode)
-        return shifted
+        return self._align(features, strength, form)[0]
 
     @torch.no_grad()
-    def diagnose(self, features: Tensor, strength: float = 0.1, *, mode: AlignmentMode | str = AlignmentMode.MEAN) -> Diagnosis:
+    def diagnose(self, features: Tensor, strength: float = 0.1, form: Alignment = align_to_means) -> Diagnosis:
         """What `align` with the same arguments does to features (n, units, dim)."""
         self._check_fitted(features)
-        shifted, weight = self._align(features, strength, mode)
+        shifted, weight = self._align(features, strength, form)
         norm = torch.linalg.vector_norm(features, dim=-1)
         tiny = torch.finfo(norm.dtype).tiny
         shift = torch.linalg.vector_norm(shifted - features, dim=-1) / norm.clamp_min(tiny)
@@ -217,52 +215,18 @@ class GaussianAnchors(nn.Module):
             log_likelihood=self.log_likelihood(features).mean(0).cpu().numpy(),
         )
 
-    def _align(self, features: Tensor, strength: float, mode: AlignmentMode | str) -> tuple[Tensor, Tensor]:
+    def nearest_means(self, features: Tensor) -> Tensor:
+        """Features (n, units, dim) -> the means of their most responsible anchors (n, units, dim). A unit without anchors keeps
+        its features."""
+        unit, slot = torch.arange(self.units, device=features.device), self._most_responsible(features)
+        # No branch on values, which would make the CPU wait for the GPU.
+        return torch.where(self.mask.any(1)[:, None], self.means[unit, slot].to(features.dtype), features)
+
+    def _align(self, features: Tensor, strength: float, form: Alignment) -> tuple[Tensor, Tensor]:
         self._check(features)
         if not 0 <= strength <= 1:
             raise ValueError(f"strength must be from 0 to 1, got {strength}")
-        if mode not in list(AlignmentMode):
-            valid = ", ".join(AlignmentMode)
-            raise ValueError(f"mode must be one of {valid}, got {mode!r}")
-        if mode == AlignmentMode.RELEASED:
-            return self._align_released(features, strength)
-        slot = self._most_responsible(features)
-        unit = torch.arange(self.units, device=slot.device)
-        target = self.means[unit, slot].to(features.dtype)
-        if mode == AlignmentMode.SUBSPACE:
-            used = torch.arange(self.subspace, device=slot.device) < self.dims[..., None]
-            axes = (self.axes * used[..., None, :])[unit, slot].to(features.dtype)
-            along = (features - target)[..., None, :] @ axes
-            target = target + (axes @ along.mT).squeeze(-1)
-        # A unit without anchors stays where it is; no look at the values, which would stall a GPU.
-        target = torch.where(self.alive.any(1)[:, None], target, features)
-        shift = target - features
-        if mode == AlignmentMode.QUANTISED:
-            return features + (strength * shift).detach(), torch.full_like(features[..., 0], strength)
-        norm = torch.linalg.vector_norm(features, dim=-1, keepdim=True)
-        distance = torch.linalg.vector_norm(shift, dim=-1, keepdim=True)
-        # At c = 0 the relative distance has no bound, and the weight is 0.
-        weight = strength * torch.exp(-distance / norm.clamp_min(1e-12))
-        return features + weight * shift, weight.squeeze(-1)
-
-    def _align_released(self, features: Tensor, strength: float) -> tuple[Tensor, Tensor]:
-        """The released arithmetic: anchors of features normalised to [-1, 0], mixed with the raw features.
-
-        Features are normalised by the batch's own range, the anchors by that of the fit; the weight is one
-        number for the batch, strength * exp(-mean |(c - mu) / (c + 1e-6)|), which exact zeros in c drive to
-        0.
-        """
-        with torch.no_grad():
-            low, high = features.amin((0, 2))[:, None], features.amax((0, 2))[:, None]
-            span = (self.highest - self.lowest)[:, None]
-            tiny = torch.finfo(torch.float32).tiny
-            normalised = (features - high) / (high - low).clamp_min(tiny)
-            slot = self._most_responsible(normalised * span + self.highest[:, None])
-            means = (self.means - self.highest[:, None, None]) / span.clamp_min(tiny)[..., None]
-            unit = torch.arange(self.units, device=slot.device)
-            target = torch.where(self.alive.any(1)[:, None], means[unit, slot], features).to(features.dtype)
-        weight = strength * torch.exp(-((features - target) / (features + 1e-6)).abs().mean())
-        return features + weight * (target - features), weight
+        return form(self, features, strength)
 
     def _log_joints(self, features: Tensor):
         """Log of weight times density, (units, rows, max_anchors), chunk of rows by chunk of rows."""

@@ -1,5 +1,6 @@
 """The model as a whole, in the order of the paper's Figure 2: units, alignment to anchors, denoiser, loss; and back: sampling."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -8,119 +9,104 @@ import torch.nn.functional as F
 from diffusers import DDIMScheduler
 from torch import Tensor, nn
 
-from dyga.config import Config
-from dyga.method.anchors import GaussianAnchors
+from dyga.method.anchors import Alignment, GaussianAnchors, align_to_means
 from dyga.method.feature_extractor import FeatureExtractor
-from dyga.method.first_stages import FIRST_STAGES
-from dyga.method.skip_dropout import SkipDropout
 from dyga.method.unet import UNet
 
 
 class Loss(NamedTuple):
-    """Terms of one step: `total` is minimised; `scalars` (batch, units * unit_scalars) and `features` (batch, units, dim) feed
-    the anchors' reservoir."""
+    """One step's loss. `total` is minimised. `terms` holds, by name, the diffusion loss and the extensions' penalties, detached.
+    The anchors are fitted to `features` (batch, units, dim), made from `scalars` (batch, units * scalars_per_unit)."""
 
     total: Tensor
-    diffusion: Tensor
-    decorrelation: Tensor
-    kurtosis: Tensor
+    terms: dict[str, Tensor]
     scalars: Tensor
     features: Tensor
 
 
 class LatentUnitDiffusion(nn.Module):
-    """A diffusion model conditioned on latent units, with Dynamic Gaussian Anchoring and Skip Dropout as configured."""
+    """A latent diffusion model conditioned on latent units, with Dynamic Gaussian Anchoring of strength `anchoring`.
 
-    def __init__(self, config: Config):
+    `denoiser` carries Skip Dropout if it was attached to it. `latent_shape` is (channels, height, width). `extensions` are
+    modules with the methods of `dyga.extensions.Extension`; without them the model is exactly the paper's.
+    """
+
+    def __init__(
+        self,
+        *,
+        feature_extractor: FeatureExtractor,
+        denoiser: UNet,
+        latent_shape: tuple[int, int, int] = (3, 16, 16),
+        max_anchors: int = 32,
+        anchoring: float = 0.1,
+        alignment: Alignment = align_to_means,
+        prediction: str = "epsilon",
+        loss: str = "l1",
+        extensions: Iterable[nn.Module] = (),
+    ):
         super().__init__()
-        self.config = config
-        self.feature_extractor = FeatureExtractor(
-            config.units,
-            config.unit_dim,
-            config.extractor_kernels,
-            config.extractor_channels,
-            config.unit_hidden,
-            config.normalise_scalars,
-            config.final_relu,
-            config.levels,
-            config.unit_scalars,
-        )
-        if config.join < 1:
-            # Units start as curves; two may become a surface.
-            self.feature_extractor.active[:, 1:] = 0
-        self.anchors = GaussianAnchors(config.units, config.unit_dim, config.max_anchors)
-        self.latent_shape = FIRST_STAGES[config.first_stage].latent_shape
-        self.denoiser = UNet(
-            self.latent_shape[0],
-            config.unet_channels,
-            config.res_blocks,
-            config.attention_levels,
-            config.heads,
-            config.unit_dim,
-            config.transformer,
-            config.dropout,
-        )
-        # The share of the training that is done, set by the loop; a loaded model has all of it behind it.
+        self.feature_extractor = feature_extractor
+        self.anchors = GaussianAnchors(feature_extractor.units, feature_extractor.dim, max_anchors)
+        self.denoiser = denoiser
+        self.extensions = nn.ModuleList(extensions)
+        self.latent_shape, self.anchoring, self.alignment = latent_shape, anchoring, alignment
+        self.distance = {"l1": F.l1_loss, "mse": F.mse_loss}[loss]
+        # Section 4: 1,000 times; betas are linear in their square root.
+        self.schedule = DDIMScheduler(1_000, 0.0015, 0.0155, "scaled_linear", clip_sample=False, prediction_type=prediction)
+        # The completed share of the training, set by the training loop. A loaded model is complete.
         self.progress = 1.0
-        SkipDropout(config.skip_dropout, config.skip_dropout_levels).attach(self.denoiser)
-        self.schedule = DDIMScheduler(
-            config.timesteps,
-            config.beta_start,
-            config.beta_end,
-            "scaled_linear",
-            clip_sample=False,
-            prediction_type=config.prediction,
-        )
 
-    def compile_parts(self) -> None:
-        """torch.compile of all but the anchors."""
-        extractor = self.feature_extractor
-        for part in (extractor.convolutions, extractor.to_scalars, extractor.unit_mlps, self.denoiser):
-            part.compile()
+    def scalars(self, images: Tensor) -> Tensor:
+        """Images (batch, 3, size, size) in [-1, 1] -> scalars (batch, units * scalars_per_unit)."""
+        scalars = self.feature_extractor.scalars(images)
+        for extension in self.extensions:
+            scalars = extension.on_scalars(scalars)
+        return scalars
+
+    def features(self, scalars: Tensor) -> Tensor:
+        """Scalars (batch, units * scalars_per_unit) -> features c (batch, units, dim), before alignment."""
+        for extension in self.extensions:
+            scalars = extension.on_mlp_inputs(scalars, self.progress)
+        return self.feature_extractor.features(scalars)
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Images (batch, 3, size, size) in [-1, 1] -> features c (batch, units, dim), before alignment."""
+        return self.features(self.scalars(images))
 
     def align(self, features: Tensor) -> Tensor:
-        """Dynamic Gaussian Anchoring: features (batch, units, dim) pulled toward their anchors, once there are any, in the
-        share of the training that the settings name."""
-        config = self.config
-        now = config.anchoring_from <= self.progress <= config.anchoring_until
-        if not config.anchoring or not now or not self.anchors.fitted:
+        """Features c (batch, units, dim) -> aligned features c~, the denoiser's context; unchanged before the first fit."""
+        if not self.anchoring or not self.anchors.fitted:
             return features
-        return self.anchors.align(features, config.anchoring, mode=config.alignment)
-
-    @property
-    def rounding(self) -> float:
-        """How far scalars go to their levels: from not at all to wholly, linearly over the share of the training that the
-        settings name."""
-        config = self.config
-        return min(max((self.progress - config.levels_from) / (config.levels_until - config.levels_from), 0.0), 1.0)
+        return self.anchors.align(features, self.anchoring, self.alignment)
 
     def forward(self, images: Tensor, latents: Tensor, generator: torch.Generator) -> Loss:
-        """Denoising loss of images (batch, 3, 64, 64) in [-1, 1] with latents (batch, *latent_shape); paper, equation 1."""
-        # Under autocast the networks give bfloat16; anchors and losses are float32.
-        scalars = self.feature_extractor.scalars(images)
-        features = self.feature_extractor.features(scalars, self.rounding).float()
+        """Loss of images (batch, 3, size, size) in [-1, 1] with latents (batch, *latent_shape); paper, equation 1."""
+        scalars = self.scalars(images)
+        features = self.features(scalars).float()  # under autocast the networks give bfloat16; anchors and losses use float32
         units = self.align(features)
-        diffusion = self.denoising_loss(units, latents, generator)
-        decorrelation, kurtosis = independence_penalties(scalars, self.config.unit_scalars)
-        total = diffusion + self.config.decorrelation * decorrelation + self.config.kurtosis * kurtosis
-        terms = (diffusion, decorrelation, kurtosis, scalars.float(), features)
-        return Loss(total, *(term.detach() for term in terms))
+        total = self.denoising_loss(units, latents, generator)
+        terms = {"diffusion": total.detach()}
+        for extension in self.extensions:
+            for name, penalty in extension.penalties(scalars).items():
+                total = total + penalty
+                terms[name] = penalty.detach()
+        return Loss(total, terms, scalars.detach().float(), features.detach())
 
     def denoising_loss(self, units: Tensor, latents: Tensor, generator: torch.Generator) -> Tensor:
-        """Mean loss of latents (batch, *latent_shape) at random times, given units (batch, units, dim)."""
+        """Mean loss of latents z (batch, *latent_shape) given units (batch, units, dim): |eps - eps_theta(z_t, t, units)| at
+        random times t; with velocity prediction the target is the velocity instead of the noise eps."""
         noise = torch.randn(latents.shape, generator=generator, device=generator.device).to(latents)
-        time = torch.randint(self.config.timesteps, (len(latents),), generator=generator, device=generator.device)
-        time = time.to(latents.device)
+        steps = self.schedule.config.num_train_timesteps
+        time = torch.randint(steps, (len(latents),), generator=generator, device=generator.device).to(latents.device)
         noisy = self.schedule.add_noise(latents, noise, time)
-        velocity = self.config.prediction == "v_prediction"
+        velocity = self.schedule.config.prediction_type == "v_prediction"
         target = self.schedule.get_velocity(latents, noise, time) if velocity else noise
-        distance = F.mse_loss if self.config.loss == "mse" else F.l1_loss
-        return distance(self.denoiser(noisy, time, units).float(), target)
+        return self.distance(self.denoiser(noisy, time, units).float(), target)
 
     @torch.no_grad()
     def sample(self, features: Tensor, steps: int = 10, seed: int = 0, same_noise: bool = True) -> Tensor:
-        """Latents (n, *latent_shape) for features (n, units, dim), by DDIM. With `same_noise` all rows start from one noise
-        tensor, so that pictures differ by their units alone."""
+        """Features (n, units, dim) -> latents (n, *latent_shape) by DDIM. With `same_noise` all rows start from one noise tensor,
+        so that images differ by their units only."""
         generator = torch.Generator().manual_seed(seed)
         rows = 1 if same_noise else len(features)
         latents = torch.randn(rows, *self.latent_shape, generator=generator).to(features)
@@ -132,34 +118,19 @@ class LatentUnitDiffusion(nn.Module):
             latents = self.schedule.step(prediction, time, latents).prev_sample
         return latents
 
-
-def independence_penalties(scalars: Tensor, unit_scalars: int = 1) -> tuple[Tensor, Tensor]:
-    """Of the batch's scalars (batch, units * unit_scalars): the sum of squared off-diagonal correlations over the number of
-    units, and the mean kurtosis of the units that vary (a pruned scalar is 0).
-
-    The project's own addition, not in the paper: it assumes, as the metrics do, that factors are independent. Uncorrelated
-    numbers may still mix factors, as any rotation of them is as uncorrelated. Mixtures are closer to Gaussian (kurtosis 3) than
-    evenly spread factors (1.8), so that the least kurtosis picks the unmixed ones: independent component analysis (Hyvärinen
-    and Oja 2000). Of two scalars a unit, the kurtosis is that of their length: least where they lie on a ring, so that it is the
-    two that follow one hue which share a unit: independent subspace analysis (Hyvärinen and Hoyer 2000).
-    """
-    scalars = scalars.float()
-    deviation = scalars.std(dim=0)
-    standard = (scalars - scalars.mean(dim=0)) / (deviation + 1e-5)
-    correlation = standard.T @ standard / (len(scalars) - 1)
-    off_diagonal = correlation.square().sum() - correlation.diagonal().square().sum()
-    varying = (deviation > 0).unflatten(0, (-1, unit_scalars)).sum(dim=-1)
-    squared_length = standard.square().unflatten(1, (-1, unit_scalars)).sum(dim=-1) / varying.clamp(min=1)
-    kurtosis = squared_length.square().mean() * (len(varying) / (varying > 0).sum())
-    return off_diagonal / len(varying), kurtosis
+    def compile_parts(self) -> None:
+        """Applies torch.compile to everything but the anchors."""
+        extractor = self.feature_extractor
+        for part in (extractor.convolutions, extractor.to_scalars, extractor.unit_mlps, self.denoiser):
+            part.compile()
 
 
-def to_tensor(images) -> Tensor:
+def to_tensor(images: np.ndarray | Tensor) -> Tensor:
     """uint8 images (n, H, W, 3), an array or a tensor on any device -> float (n, 3, H, W) in [-1, 1]."""
     images = images if isinstance(images, Tensor) else torch.from_numpy(np.ascontiguousarray(images))
     return images.permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
 
 
-def to_images(tensor: Tensor):
+def to_images(tensor: Tensor) -> np.ndarray:
     """Float (n, 3, H, W) in [-1, 1] -> uint8 images (n, H, W, 3)."""
     return tensor.add(1).mul(127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).contiguous().cpu().numpy()

@@ -21,8 +21,8 @@ BLOCK = 64
 @dataclass(frozen=True)
 class Mixture:
     """One mixture per unit: `weights` (U, K), `means` (U, K, D), `axes` (U, K, D, P), `variances` (U, K, P)
-    along them, `noise` (U, K) in all other directions, `dims` (U, K) axes in use (the intrinsic dimension
-    d_k) and `alive` (U, K). `ambient` is the features' dimension, more than D where flat ones were left
+    along them, `noise` (U, K) in all other directions, `intrinsic_dims` (U, K) axes in use (the intrinsic dimension
+    d_k) and `mask` (U, K). `ambient` is the features' dimension, more than D where flat ones were left
     out.
     """
 
@@ -31,8 +31,8 @@ class Mixture:
     axes: Tensor
     variances: Tensor
     noise: Tensor
-    dims: Tensor
-    alive: Tensor
+    intrinsic_dims: Tensor
+    mask: Tensor
     ambient: int
 
     def tensors(self) -> dict[str, Tensor]:
@@ -43,8 +43,8 @@ class Mixture:
         """This mixture where `units` (U,) is true, `other` elsewhere."""
         chosen = {}
         for name, value in self.tensors().items():
-            mask = units.reshape(-1, *[1] * (value.ndim - 1))
-            chosen[name] = torch.where(mask, value, getattr(other, name))
+            chosen_units = units.reshape(-1, *[1] * (value.ndim - 1))
+            chosen[name] = torch.where(chosen_units, value, getattr(other, name))
         return replace(self, **chosen)
 
     def take(self, units: Tensor) -> "Mixture":
@@ -62,7 +62,7 @@ class Mixture:
         for name, value in self.tensors().items():
             kept = value[:, :slots]
             # Noise and variances of an empty slot are 1, so that their logarithm is harmless.
-            fill = 1 if name in ("noise", "variances", "dims") else 0
+            fill = 1 if name in ("noise", "variances", "intrinsic_dims") else 0
             added = value.new_full((len(value), slots - kept.shape[1], *value.shape[2:]), fill)
             chosen[name] = torch.cat([kept, added], dim=1)
         return replace(self, **chosen)
@@ -74,16 +74,16 @@ class Mixture:
 
     def trimmed(self) -> "Mixture":
         """Without the slots that no unit uses at the end."""
-        used = self.alive.any(0).nonzero()
+        used = self.mask.any(0).nonzero()
         return self.resized(int(used[-1]) + 1 if len(used) else 1)
 
     def of_unit(self, unit: int) -> tuple[Tensor, Tensor]:
         """Means (k, D) and covariances (k, D, D) of one unit's anchors in use."""
-        alive = self.alive[unit]
-        means, noise = self.means[unit][alive], self.noise[unit][alive][:, None]
-        used = torch.arange(self.axes.shape[-1], device=noise.device) < self.dims[unit][alive][:, None]
-        extra = torch.where(used, self.variances[unit][alive] - noise, 0.0)
-        axes = self.axes[unit][alive]
+        mask = self.mask[unit]
+        means, noise = self.means[unit][mask], self.noise[unit][mask][:, None]
+        used = torch.arange(self.axes.shape[-1], device=noise.device) < self.intrinsic_dims[unit][mask][:, None]
+        extra = torch.where(used, self.variances[unit][mask] - noise, 0.0)
+        axes = self.axes[unit][mask]
         identity = torch.eye(means.shape[1], dtype=noise.dtype, device=noise.device)
         return means, (axes * extra[:, None]) @ axes.mT + noise[..., None] * identity
 
@@ -91,9 +91,9 @@ class Mixture:
         """Free parameters per anchor (U, K), its weight aside: mean, axes, variances, noise (HDDC, table
         1).
         """
-        dims = self.dims.double()
+        dims = self.intrinsic_dims.double()
         count = self.ambient + dims * (self.ambient - (dims + 1) / 2) + dims + (dims < self.ambient)
-        return count * self.alive
+        return count * self.mask
 
 
 @dataclass(frozen=True)
@@ -177,12 +177,12 @@ def log_joint(linear: Tensor, mixture: Mixture) -> Tensor:
     the terms, and the squares of P more.
     """
     means, axes, noise = mixture.means, mixture.axes, mixture.noise
-    used = torch.arange(axes.shape[-1], device=axes.device) < mixture.dims[..., None]
-    used = used & mixture.alive[..., None]
-    log_det = (mixture.variances.log() * used).sum(-1) + (mixture.ambient - mixture.dims) * noise.log()
+    used = torch.arange(axes.shape[-1], device=axes.device) < mixture.intrinsic_dims[..., None]
+    used = used & mixture.mask[..., None]
+    log_det = (mixture.variances.log() * used).sum(-1) + (mixture.ambient - mixture.intrinsic_dims) * noise.log()
     const = mixture.weights.clamp_min(1e-300).log() - 0.5 * (mixture.ambient * math.log(2 * math.pi) + log_det)
     const = const - 0.5 * means.square().sum(-1) / noise
-    const = torch.where(mixture.alive, const, DEAD)
+    const = torch.where(mixture.mask, const, DEAD)
     # Variances are never below the noise, so that the root exists.
     root = ((1 / noise[..., None] - 1 / mixture.variances) * used / 2).clamp_min(0).sqrt()
     scaled = axes * root[..., None, :]
@@ -196,7 +196,7 @@ def log_joint(linear: Tensor, mixture: Mixture) -> Tensor:
     return result
 
 
-def expect(linear: Tensor, mixture: Mixture) -> tuple[Tensor, Tensor]:
+def e_step(linear: Tensor, mixture: Mixture) -> tuple[Tensor, Tensor]:
     """E-step: responsibilities (U, N, K) and each row's log likelihood (U, N)."""
     joint = log_joint(linear, mixture)
     top = joint.amax(-1, keepdim=True)
@@ -206,7 +206,7 @@ def expect(linear: Tensor, mixture: Mixture) -> tuple[Tensor, Tensor]:
     return joint.div_(total), (top + total.log()).squeeze(-1)
 
 
-def maximise(rows: Rows, responsibilities: Tensor, mixture: Mixture, *, scree: float, floor: float) -> Mixture:
+def m_step(rows: Rows, responsibilities: Tensor, mixture: Mixture, *, scree: float, floor: float) -> Mixture:
     """M-step: weights, means and each Gaussian's subspace, from responsibilities (U, N, K).
 
     The axes are improved from the last ones by subspace iteration, which costs products only and converges
@@ -215,7 +215,7 @@ def maximise(rows: Rows, responsibilities: Tensor, mixture: Mixture, *, scree: f
     after the P-th. No variance is below `floor`; an anchor left without rows dies.
     """
     total, means, covariance = rows.moments(responsibilities)
-    alive = mixture.alive & (total > 1e-6)
+    mask = mixture.mask & (total > 1e-6)
     axes = mixture.axes
     for _ in range(2):
         axes = torch.linalg.qr(covariance @ (covariance @ axes)).Q
@@ -229,11 +229,11 @@ def maximise(rows: Rows, responsibilities: Tensor, mixture: Mixture, *, scree: f
     drops = drops[..., :-1] - drops[..., 1:]
     order = torch.arange(1, size + 1, device=values.device)
     large = drops >= scree * drops.amax(-1, keepdim=True)
-    dims = (order * large).amax(-1).clamp_min(1)
-    kept = (values * (order <= dims[..., None])).sum(-1)
-    noise = ((trace - kept) / (mixture.ambient - dims).clamp_min(1)).clamp_min(floor)
+    intrinsic_dims = (order * large).amax(-1).clamp_min(1)
+    kept = (values * (order <= intrinsic_dims[..., None])).sum(-1)
+    noise = ((trace - kept) / (mixture.ambient - intrinsic_dims).clamp_min(1)).clamp_min(floor)
     # Where the subspace is the whole space, noise stands for no direction: the smallest variance serves.
-    noise = torch.where(dims < mixture.ambient, noise, values[..., -1].clamp_min(floor))
+    noise = torch.where(intrinsic_dims < mixture.ambient, noise, values[..., -1].clamp_min(floor))
     return replace(
         mixture,
         weights=total / rows.count,
@@ -241,8 +241,8 @@ def maximise(rows: Rows, responsibilities: Tensor, mixture: Mixture, *, scree: f
         axes=axes,
         variances=torch.maximum(values, noise[..., None]),
         noise=noise,
-        dims=dims,
-        alive=alive,
+        intrinsic_dims=intrinsic_dims,
+        mask=mask,
     )
 
 
@@ -265,7 +265,7 @@ def expectation_maximisation(
     previous = best_value
     moving = torch.ones_like(best_value, dtype=torch.bool)
     for step in range(iterations + 1):
-        responsibilities, likelihood = expect(rows.linear, current)
+        responsibilities, likelihood = e_step(rows.linear, current)
         value = likelihood.mean(-1)
         better = value > best_value
         best, best_value = current.where(better, best), torch.where(better, value, best_value)
@@ -287,12 +287,12 @@ def expectation_maximisation(
             gained = part_value > best_value[units]
             part = part.where(gained, best.take(units))
             return best.put(units, part), best_value.index_copy(0, units, torch.maximum(part_value, best_value[units]))
-        improved = maximise(rows, responsibilities, current, scree=scree, floor=floor)
+        improved = m_step(rows, responsibilities, current, scree=scree, floor=floor)
         current = improved.where(moving, current)
     return best, best_value
 
 
 def information_criterion(mixture: Mixture, likelihood: Tensor, count: int) -> Tensor:
     """BIC per unit (U,), lower is better, from the mean log likelihood per row and the number of rows."""
-    free = mixture.parameter_counts().sum(-1) + mixture.alive.sum(-1) - 1
+    free = mixture.parameter_counts().sum(-1) + mixture.mask.sum(-1) - 1
     return free * math.log(count) - 2 * count * likelihood

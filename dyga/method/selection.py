@@ -12,11 +12,11 @@ from torch import Tensor
 from dyga.method.mixture import (
     Mixture,
     Rows,
-    expect,
+    e_step,
     expectation_maximisation,
     information_criterion,
     log_joint,
-    maximise,
+    m_step,
 )
 
 # Variances below this share of a unit's mean variance (a standard deviation of 0.1%) count as none. Units of
@@ -51,16 +51,16 @@ class Frame:
         width = max(int((share > FLAT).sum(-1).amax()), least)
         return cls(centre, scale[:, None, None], vectors.flip(-1)[..., :width].contiguous())
 
-    def enter(self, points: Tensor) -> Tensor:
+    def transform(self, points: Tensor) -> Tensor:
         """Points (U, N, D) -> (U, N, D')."""
         return (points - self.centre) / self.scale @ self.basis
 
-    def leave(self, mixture: Mixture) -> Mixture:
+    def inverse_transform(self, mixture: Mixture) -> Mixture:
         """A mixture of this frame, in the features' own space."""
         scale = self.scale[:, :, 0]
         return replace(
             mixture,
-            means=(mixture.means @ self.basis.mT * self.scale + self.centre) * mixture.alive[..., None],
+            means=(mixture.means @ self.basis.mT * self.scale + self.centre) * mixture.mask[..., None],
             axes=self.basis[:, None] @ mixture.axes,
             variances=mixture.variances * self.scale.square(),
             noise=mixture.noise * scale.square(),
@@ -110,7 +110,7 @@ def _principal_scores(points: Tensor) -> Tensor:
     return centred @ axis.to(centred.dtype)
 
 
-def initialise(points: Tensor, start: int, dims: int, ambient: int, generator: torch.Generator) -> Mixture:
+def initialise(points: Tensor, start: int, axes_count: int, ambient: int, generator: torch.Generator) -> Mixture:
     """Stage (i): `start` round Gaussians of equal weight and variance at k-means++ centres of points (U, N,
     D).
 
@@ -123,7 +123,7 @@ def initialise(points: Tensor, start: int, dims: int, ambient: int, generator: t
     nearest = torch.full((units, count), torch.inf, device=device, dtype=dtype)
     potential = torch.ones_like(nearest)
     means = torch.zeros(units, start, dim, device=device, dtype=dtype)
-    alive = torch.zeros(units, start, dtype=torch.bool, device=device)
+    mask = torch.zeros(units, start, dtype=torch.bool, device=device)
     for slot in range(start):
         # Drawn on the CPU, so that the choice does not depend on the device.
         draws = torch.rand(units, 4, generator=generator, dtype=dtype).to(device)
@@ -135,20 +135,20 @@ def initialise(points: Tensor, start: int, dims: int, ambient: int, generator: t
         best = lowered.sum(-1).argmin(1)
         means[:, slot] = candidates[index, best]
         # Twice the same point is no second anchor.
-        alive[:, slot] = nearest[index, rows[index, best]] > FLOOR
+        mask[:, slot] = nearest[index, rows[index, best]] > FLOOR
         nearest = lowered[index, best]
         potential = nearest
     variance = (nearest.mean(1) / ambient).clamp_min(FLOOR)[:, None]
     # Any axes will do to start the subspace iteration from, but for ones in special position.
-    axes = torch.linalg.qr(torch.randn(dim, dims, generator=generator, dtype=dtype)).Q.to(device)
+    axes = torch.linalg.qr(torch.randn(dim, axes_count, generator=generator, dtype=dtype)).Q.to(device)
     return Mixture(
-        weights=alive.to(dtype) / alive.sum(1, keepdim=True),
+        weights=mask.to(dtype) / mask.sum(1, keepdim=True),
         means=means,
-        axes=axes.expand(units, start, dim, dims).contiguous(),
-        variances=variance[..., None].expand(units, start, dims).contiguous(),
+        axes=axes.expand(units, start, dim, axes_count).contiguous(),
+        variances=variance[..., None].expand(units, start, axes_count).contiguous(),
         noise=variance.expand(units, start).contiguous(),
-        dims=torch.ones(units, start, dtype=torch.long, device=device),
-        alive=alive,
+        intrinsic_dims=torch.ones(units, start, dtype=torch.long, device=device),
+        mask=mask,
         ambient=ambient,
     )
 
@@ -159,11 +159,11 @@ def resume(rows: Rows, last: Mixture, frame: Frame) -> Mixture:
     Nearest by distance, not by density: features move between refits, and a Gaussian that has become
     narrow says little about rows that have left it.
     """
-    means = frame.enter(last.means)
-    distance = torch.cdist(rows.points, means).masked_fill(~last.alive[:, None], torch.inf)
+    means = frame.transform(last.means)
+    distance = torch.cdist(rows.points, means).masked_fill(~last.mask[:, None], torch.inf)
     nearest = torch.nn.functional.one_hot(distance.argmin(-1), means.shape[1]).double()
     moved = replace(last, means=means, axes=torch.linalg.qr(frame.basis.mT[:, None] @ last.axes).Q)
-    return maximise(rows, nearest, moved, scree=SCREE, floor=FLOOR)
+    return m_step(rows, nearest, moved, scree=SCREE, floor=FLOOR)
 
 
 def split_widest(mixture: Mixture, refused: Tensor) -> tuple[Mixture, Tensor, Tensor, Tensor]:
@@ -173,11 +173,11 @@ def split_widest(mixture: Mixture, refused: Tensor) -> tuple[Mixture, Tensor, Te
     along the first axis would: at +-sqrt(2/pi) standard deviations. Returns the mixture and unit, parent's
     slot (kept by one half) and new slot of each split.
     """
-    open_ = mixture.alive & ~refused
+    open_ = mixture.mask & ~refused
     spread = torch.where(open_, mixture.weights * mixture.variances[..., 0], -1.0)
     parents = spread.argsort(dim=1, descending=True, stable=True)
-    free = mixture.alive.int().argsort(dim=1, stable=True)
-    room = torch.minimum(open_.sum(1), (~mixture.alive).sum(1))
+    free = mixture.mask.int().argsort(dim=1, stable=True)
+    room = torch.minimum(open_.sum(1), (~mixture.mask).sum(1))
     unit, place = (torch.arange(free.shape[1], device=free.device) < room[:, None]).nonzero(as_tuple=True)
     parent, child = parents[unit, place], free[unit, place]
     new = {name: value.clone() for name, value in mixture.tensors().items()}
@@ -205,11 +205,11 @@ def split(rows: Rows, mixture: Mixture, slots: int, rounds: int, trial: int) -> 
     _, likelihood = expectation_maximisation(rows, mixture, 0)
     score = information_criterion(mixture, likelihood, rows.count)
     mixture = mixture.resized(slots)
-    refused = torch.zeros_like(mixture.alive)
+    refused = torch.zeros_like(mixture.mask)
     for _ in range(rounds):
         # Only units with an anchor to split and an eighth of the slots free: less is not worth a round.
-        free = (~mixture.alive).sum(1)
-        possible = (mixture.alive & ~refused).any(1) & (free > 0) & (8 * free >= slots)
+        free = (~mixture.mask).sum(1)
+        possible = (mixture.mask & ~refused).any(1) & (free > 0) & (8 * free >= slots)
         units = possible.nonzero().squeeze(1)
         if not len(units):
             break
@@ -230,12 +230,12 @@ def _split_round(rows: Rows, mixture: Mixture, score: Tensor, refused: Tensor, t
     """One round of `split`: the better mixtures, their BIC (U,) and the anchors refused so far (U, K)."""
     halves, unit, parent, child = split_widest(mixture, refused)
     halves, _ = expectation_maximisation(rows, halves.trimmed(), trial, **OPTIONS)
-    responsibilities, total = expect(rows.linear, halves)
+    responsibilities, total = e_step(rows.linear, halves)
     pair = responsibilities[unit, :, parent] + responsibilities[unit, :, child]
     collapsed = responsibilities.clone()
     collapsed[unit, :, parent] = pair
     collapsed[unit, :, child] = 0
-    joined = maximise(rows, collapsed, halves, scree=SCREE, floor=FLOOR)
+    joined = m_step(rows, collapsed, halves, scree=SCREE, floor=FLOOR)
     # Log likelihood of the rows with the pair, less that with one Gaussian in its place.
     single = log_joint(rows.linear, joined)[unit, :, parent] - total[unit]
     gain = -(1 - pair + single.clamp_max(80).exp()).clamp_min(1e-300).log().sum(1)
@@ -253,7 +253,7 @@ def _split_round(rows: Rows, mixture: Mixture, score: Tensor, refused: Tensor, t
     # All halves of a unit that is no better for them, and the useless ones of any unit.
     back = useless | ~better[unit]
     refused[unit[back], parent[back]] = True
-    mixture = grown.resized(mixture.alive.shape[1]).where(better, mixture)
+    mixture = grown.resized(mixture.mask.shape[1]).where(better, mixture)
     return mixture, torch.where(better, criterion, score), refused
 
 
@@ -262,11 +262,11 @@ def filter_small(rows: Rows, mixture: Mixture, least: float) -> Mixture:
 
     A unit always keeps its largest.
     """
-    responsibilities, _ = expect(rows.linear, mixture)
-    members = torch.nn.functional.one_hot(responsibilities.argmax(-1), mixture.alive.shape[1]).sum(1)
-    kept = mixture.alive & ((members >= least) | (members == members.amax(1, keepdim=True)))
+    responsibilities, _ = e_step(rows.linear, mixture)
+    members = torch.nn.functional.one_hot(responsibilities.argmax(-1), mixture.mask.shape[1]).sum(1)
+    kept = mixture.mask & ((members >= least) | (members == members.amax(1, keepdim=True)))
     weights = mixture.weights * kept
-    return replace(mixture, weights=weights / weights.sum(1, keepdim=True), alive=kept)
+    return replace(mixture, weights=weights / weights.sum(1, keepdim=True), mask=kept)
 
 
 def keep_slots(mixture: Mixture, last: Mixture) -> Tensor:
@@ -277,10 +277,10 @@ def keep_slots(mixture: Mixture, last: Mixture) -> Tensor:
     are left.
     """
     near = torch.cdist(mixture.means, last.means)
-    near = near.masked_fill(~(mixture.alive[:, :, None] & last.alive[:, None]), torch.inf)
+    near = near.masked_fill(~(mixture.mask[:, :, None] & last.mask[:, None]), torch.inf)
     to_last, to_new = near.argmin(2), near.argmin(1)
     slots = torch.arange(near.shape[1], device=near.device)
-    goes_on = mixture.alive & (to_new.gather(1, to_last) == slots)
+    goes_on = mixture.mask & (to_new.gather(1, to_last) == slots)
     unit, anchor = goes_on.nonzero(as_tuple=True)
     slot = to_last[unit, anchor]
     taken = torch.zeros_like(goes_on)
@@ -310,13 +310,13 @@ def select_anchors(
     after each; `least_members` counts among all n features.
     """
     n, _, dim = features.shape
-    dims = min(subspace, dim)
+    axes_count = min(subspace, dim)
     points = coreset(features, scalars, bins)
-    frame = Frame.of(points, least=dims)
-    rows = Rows.of(frame.enter(points))
+    frame = Frame.of(points, least=axes_count)
+    rows = Rows.of(frame.transform(points))
     if last is None:
         generator = torch.Generator().manual_seed(seed)
-        initialised = initialise(rows.points, min(start, slots), dims, dim, generator)
+        initialised = initialise(rows.points, min(start, slots), axes_count, dim, generator)
     else:
         initialised = resume(rows, last.trimmed(), frame)
     trial = max(iterations // 10, 2)
@@ -326,7 +326,7 @@ def select_anchors(
     # Three rows at least, since fewer span no more than a line.
     least = max(least_members * rows.count / n, min(3, rows.count))
     filtered = filter_small(rows, divided, least)
-    stages = [frame.leave(stage).resized(slots) for stage in (initialised, fitted, divided, filtered)]
+    stages = [frame.inverse_transform(stage).resized(slots) for stage in (initialised, fitted, divided, filtered)]
     if last is not None:
         order = keep_slots(stages[-1], last)
         stages[2:] = [stage.reordered(order) for stage in stages[2:]]

@@ -11,11 +11,11 @@ from dyga import metrics
 from dyga.explore.run import Run
 from dyga.provenance import locked, write_json
 from dyga.seeds import sample_rows
-from dyga.study.interventions import measure_control
+from dyga.study.interventions import intervention_scores
 from dyga.study.statistics import paired_difference, seeds_needed
 
-# (what is asked, with it, without it); "on top of" tells what both have. Names joined by "+" are averaged, seed by seed: an
-# idea's mean effect over what it is added to.
+# (question, with, without). Scores of variants joined by "+" are averaged seed by seed: the mean effect over what the idea is
+# added to.
 COMPARISONS = (
     (
         "anchoring, mean of the three below",
@@ -25,9 +25,6 @@ COMPARISONS = (
     ("anchoring", "anchoring", "encdiff"),
     ("anchoring, on top of skip dropout", "full", "skip_dropout"),
     ("anchoring, on top of skip dropout and decorrelation", "decorrelated", "decorrelated_without_anchoring"),
-    ("anchoring early, on top of skip dropout", "full_early", "skip_dropout"),
-    ("anchoring late, on top of skip dropout", "full_late", "skip_dropout"),
-    ("anchoring strongly, on top of skip dropout", "full_strong", "skip_dropout"),
     (
         "skip dropout, mean of the three below",
         "skip_dropout+full+decorrelated",
@@ -38,20 +35,10 @@ COMPARISONS = (
     ("skip dropout, on top of anchoring and decorrelation", "decorrelated", "decorrelated_without_skip_dropout"),
     ("both of the paper's ideas", "full", "encdiff"),
     ("decorrelation and kurtosis, on top of both", "decorrelated", "full"),
-    ("decorrelation alone, on top of both", "decorrelated_without_kurtosis", "full"),
-    ("kurtosis, on top of decorrelation", "decorrelated", "decorrelated_without_kurtosis"),
     ("anchors' subspaces, decorrelated", "decorrelated_subspace", "decorrelated"),
-    ("ten exact values a unit, decorrelated", "decorrelated_quantised", "decorrelated"),
-    ("two scalars a unit", "planar", "decorrelated"),
-    ("decorrelation, kurtosis and two scalars, on top of both", "planar", "full"),
-    (
-        "two scalars a unit, with anchoring and without",
-        "planar+planar_without_anchoring",
-        "decorrelated+decorrelated_without_anchoring",
-    ),
-    ("anchoring, two scalars a unit", "planar", "planar_without_anchoring"),
-    ("anchors' subspaces, two scalars a unit", "planar_subspace", "planar"),
-    ("pruning and joining, decorrelated, no skip dropout", "pruned", "decorrelated_without_skip_dropout"),
+    ("ten values per unit, decorrelated", "decorrelated_quantised", "decorrelated"),
+    ("two scalars per unit", "two_scalars", "decorrelated"),
+    ("pruning and merging, decorrelated, no skip dropout", "pruned", "decorrelated_without_skip_dropout"),
 )
 MEASURES = {
     "factor_vae_score": "FactorVAE score",
@@ -73,30 +60,31 @@ def measure(run: Run) -> dict:
     """Every measure of `MEASURES` by its title, and per factor the best unit's NMI ("best: scale") and its lead over the second
     best ("lead: scale"); kept in the run's ablation.json.
 
-    Interchange is the share of exchanges in which the factor follows alone, averaged over factors (`measure_control`); the
+    Interchange is the share of exchanges in which the factor follows alone, averaged over factors (`intervention_scores`); the
     reconstruction error is the mean absolute difference of 256 pictures, in shares of the range, decoded in 10 steps.
     ValueError without factors or the study's factor probe and first stage.
     """
-    control = measure_control(run)
+    scores = intervention_scores(run)
     with locked(run.folder):
         path = run.folder / "ablation.json"
         if not path.exists():
-            write_json(path, _measure(run, control))
+            write_json(path, _measure(run, scores))
         return json.loads(path.read_text())
 
 
-def _measure(run: Run, control: list[dict]) -> dict:
+def _measure(run: Run, scores: list[dict]) -> dict:
     saved, data, config = run.projection, run.data, run.config
     info = metrics.infomec(saved["codes"], data.factors[saved["rows"]], num_train=config.num_train, seed=0)
-    alone = {moved: np.nanmean([r["alone"] for r in control if r["moved"] == moved]) for moved in {r["moved"] for r in control}}
+    moves = {r["moved"] for r in scores}
+    isolated = {moved: np.nanmean([r["isolated"] for r in scores if r["moved"] == moved]) for moved in moves}
     images = data.images[sample_rows(len(data.images), 256, seed=9)].astype(float)
     decoded = run.decode(run.encode(images.astype(np.uint8)))
     values = run.metrics | {
         "infomodularity": info.modularity,
         "infocompactness": info.compactness,
         "infoexplicitness": info.explicitness,
-        "interchange_one": alone["exchange, one unit"],
-        "interchange_all": alone["exchange, all units"],
+        "interchange_one": isolated["interchange, one unit"],
+        "interchange_all": isolated["interchange, all units"],
         "reconstruction": np.abs(decoded - images).mean() / 255,
     }
     second, best = np.sort(np.array(run.metrics["nmi"]), axis=0)[-2:]

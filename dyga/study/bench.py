@@ -17,8 +17,9 @@ from dyga.config import Config
 from dyga.data import load_dataset
 from dyga.explore.run import Run
 from dyga.explore.widgets import TraversalExplorer, strip
+from dyga.extensions import build_model
 from dyga.method.anchors import GaussianAnchors
-from dyga.method.diffusion import LatentUnitDiffusion, to_tensor
+from dyga.method.diffusion import to_tensor
 from dyga.method.feature_extractor import UnitMLPs
 
 SIZES = (2_000, 10_000, 48_000, 480_000)
@@ -132,11 +133,11 @@ def bench_training(config: Config, batch: int, repeats: int = 5) -> pd.DataFrame
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     half = device.type == "cuda" and config.precision == "bfloat16"
-    model = LatentUnitDiffusion(config).to(device).train()
+    model = build_model(config).to(device).train()
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-6, fused=True)
     source, generator = load_dataset("rooms3d").images, torch.Generator(device).manual_seed(0)
     latents = torch.randn(batch, *model.latent_shape, device=device)
-    time_steps = torch.randint(config.timesteps, (batch,), device=device)
+    time_steps = torch.randint(1_000, (batch,), device=device)
     units = torch.randn(batch, config.units, config.unit_dim, device=device, requires_grad=True)
     model.anchors.load_state_dict(GaussianAnchors(config.units, config.unit_dim).fit(units.detach().cpu()).state_dict())
     rows = np.random.default_rng(0).integers(len(source), size=(repeats + 2, batch))
@@ -156,7 +157,7 @@ def bench_training(config: Config, batch: int, repeats: int = 5) -> pd.DataFrame
 
     parts = {
         "data": data,
-        "encoder": lambda: model.feature_extractor(images).float().sum().backward(),
+        "encoder": lambda: model.encode(images).float().sum().backward(),
         "U-Net": lambda: model.denoiser(latents, time_steps, units).float().sum().backward(),
         "anchors": lambda: model.align(units).sum().backward(),
         "optimiser": optimiser.step,

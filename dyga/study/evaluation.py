@@ -37,17 +37,16 @@ def _evaluate(run: Run) -> dict:
     config, data = run.config, run.data
     rows = sample_rows(len(data.images), min(config.evaluation_images, len(data.images)), seed=0)
     count = len(rows)
-    extractor = run.model.feature_extractor
     features = np.empty((count, config.units, config.unit_dim), np.float32)
-    scalars = np.empty((count, config.units * config.unit_scalars), np.float32)
+    scalars = np.empty((count, config.units * config.scalars_per_unit), np.float32)
     # In batches: the unit MLPs' hidden layers of all images at once would be hundreds of megabytes.
     for i in range(0, count, 500):
         with torch.no_grad():
-            batch = extractor.scalars(to_tensor(data.images[rows[i : i + 500]]).to(run.device))
-            scalars[i : i + 500], features[i : i + 500] = batch.cpu().numpy(), extractor.features(batch).cpu().numpy()
+            batch = run.model.scalars(to_tensor(data.images[rows[i : i + 500]]).to(run.device))
+            scalars[i : i + 500], features[i : i + 500] = batch.cpu().numpy(), run.model.features(batch).cpu().numpy()
     mean, axis = principal_axes(features)
-    # Of a unit that was pruned nothing but rounding errors would be left.
-    axis *= extractor.active.cpu().numpy().any(axis=1, keepdims=True)
+    # The scalars of a pruned unit are constant; its axis would follow rounding errors.
+    axis *= (np.ptp(scalars, axis=0) > 0).reshape(config.units, -1).any(axis=1, keepdims=True)
     codes = project(features, mean, axis)
     path = np.stack([unit_path(own) for own in np.split(scalars, config.units, axis=1)], axis=1)
     saved = {"rows": rows, "codes": codes, "mean": mean, "axis": axis, "path": path.reshape(PLACES, -1)}

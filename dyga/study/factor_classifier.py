@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-class FactorProbe(nn.Module):
+class FactorClassifier(nn.Module):
     """Images (batch, 3, 64, 64) in [-1, 1] -> one group of logits per factor, of `sizes` values each.
 
     It learns from real pictures and their labels, and knows nothing of the latent units that it is to judge.

@@ -1,5 +1,5 @@
-"""Does a unit change its own factor and nothing else? Units are moved and exchanged, the pictures decoded, and a factor probe,
-trained on real pictures and labels, reads what they show.
+"""Does a unit change its own factor and nothing else? Units are moved and exchanged, the pictures decoded, and a factor
+classifier, trained on real pictures and labels, reads what they show.
 
 The paper shows interchange as pictures (its Figure 3); the numbers are the project's own.
 """
@@ -21,62 +21,62 @@ from dyga.explore.run import Run, Unit
 from dyga.method.diffusion import to_tensor
 from dyga.provenance import describe, exit_if_orphaned, locked, write_json
 from dyga.seeds import step_seed
-from dyga.study.factor_classifier import FactorProbe
+from dyga.study.factor_classifier import FactorClassifier
 
-PROBE = "factor_probe"
+CLASSIFIER = "factor_classifier"
 
 
-def train_factor_probe(config: Config, folder: Path, data_dir: Path | None = None) -> None:
-    """Trains the study's factor probe and writes `folder`/model.safetensors, with its accuracy on pictures that are drawn
+def train_factor_classifier(config: Config, folder: Path, data_dir: Path | None = None) -> None:
+    """Trains the study's factor classifier and writes `folder`/model.safetensors, with its accuracy on pictures that are drawn
     afresh in provenance.json. ValueError if the data set has no factors."""
     with locked(folder):
         if (folder / "model.safetensors").exists():
             return
-        data, start, steps = load_dataset(config.dataset, data_dir), time.monotonic(), config.probe_steps
+        data, start, steps = load_dataset(config.dataset, data_dir), time.monotonic(), config.classifier_steps
         if data.factors is None:
-            raise ValueError(f"{config.dataset} has no factors for a probe to read")
+            raise ValueError(f"{config.dataset} has no factors for a classifier to read")
         torch.manual_seed(0)
-        probe, peak = FactorProbe(data.factor_sizes), 4e-3
-        optimiser = torch.optim.AdamW(probe.parameters(), fused=True)
+        classifier, peak = FactorClassifier(data.factor_sizes), 4e-3
+        optimiser = torch.optim.AdamW(classifier.parameters(), fused=True)
         for step in range(steps):
             exit_if_orphaned()
             optimiser.param_groups[0]["lr"] = peak * min(1, (step + 1) / 50, 2 * (steps - step) / steps)
             seed = step_seed(0, step, stream=2)
             rows = np.random.default_rng(seed).integers(len(data.images), size=64)
             images = _soften(to_tensor(data.images[rows]), torch.Generator().manual_seed(seed))
-            loss = probe.loss(images, torch.from_numpy(data.factors[rows]))
+            loss = classifier.loss(images, torch.from_numpy(data.factors[rows]))
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
         rows = np.random.default_rng(step_seed(0, steps, stream=2)).integers(len(data.images), size=1_000)
-        right = read(probe.eval(), data.images[rows]) == data.factors[rows]
-        save_model(folder / "model.safetensors", probe)
+        right = read(classifier.eval(), data.images[rows]) == data.factors[rows]
+        save_model(folder / "model.safetensors", classifier)
         accuracy = dict(zip(data.factor_names, right.mean(axis=0).tolist(), strict=True))
         seconds = round(time.monotonic() - start, 1)
         write_json(folder / "provenance.json", describe(accuracy=accuracy, seconds=seconds))
 
 
 def _soften(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Blurred and noisy, as decoded pictures are, so that the probe judges what is shown and not how sharply."""
+    """Blurred and noisy, as decoded pictures are, so that the classifier judges what is shown and not how sharply."""
     factor = 2 ** int(torch.randint(3, (), generator=generator))
     if factor > 1:
         images = F.interpolate(F.avg_pool2d(images, factor), scale_factor=factor, mode="bilinear")
     return images + 0.1 * torch.rand((), generator=generator) * torch.randn(images.shape, generator=generator)
 
 
-def load_factor_probe(run: Run) -> FactorProbe:
-    """The probe of the run's study. ValueError if it was not trained."""
-    probe = FactorProbe(run.data.factor_sizes).eval().requires_grad_(False)
-    load_model(run.folder.parent / PROBE / "model.safetensors", probe)
-    return probe
+def load_factor_classifier(run: Run) -> FactorClassifier:
+    """The classifier of the run's study. ValueError if it was not trained."""
+    classifier = FactorClassifier(run.data.factor_sizes).eval().requires_grad_(False)
+    load_model(run.folder.parent / CLASSIFIER / "model.safetensors", classifier)
+    return classifier
 
 
-def read(probe: FactorProbe, images: np.ndarray) -> np.ndarray:
-    """uint8 images (n, 64, 64, 3) -> what the probe reads in them, (n, factors) int64."""
-    return np.concatenate([probe.read(to_tensor(images[i : i + 256])).numpy() for i in range(0, len(images), 256)])
+def read(classifier: FactorClassifier, images: np.ndarray) -> np.ndarray:
+    """uint8 images (n, 64, 64, 3) -> what the classifier reads in them, (n, factors) int64."""
+    return np.concatenate([classifier.read(to_tensor(images[i : i + 256])).numpy() for i in range(0, len(images), 256)])
 
 
-def traversal_control(readings: np.ndarray, before: np.ndarray, factor: int) -> tuple[float, float, float]:
+def traversal_scores(readings: np.ndarray, before: np.ndarray, factor: int) -> tuple[float, float, float]:
     """Readings (n, places, factors) along one unit and `before` (n, factors), those of the unmoved picture -> shares of
     traversals in which `factor` changes somewhere, of the other factors' readings that stay, and of traversals with a change and
     nothing else changed anywhere."""
@@ -86,7 +86,7 @@ def traversal_control(readings: np.ndarray, before: np.ndarray, factor: int) -> 
     return float(changed.mean()), float(others.mean()), float((changed & others.all(axis=(1, 2))).mean())
 
 
-def interchange_control(
+def interchange_scores(
     readings: np.ndarray, source: np.ndarray, target: np.ndarray, factor: int
 ) -> tuple[float, float, float, int]:
     """Readings (n, factors) of exchanged pictures, of their sources and of their targets -> shares of exchanges in which `factor`
@@ -101,52 +101,53 @@ def interchange_control(
     return float(followed.mean()), float(others.mean()), float((followed & others.all(axis=1)).mean()), len(readings)
 
 
-def measure_control(run: Run) -> list[dict]:
-    """Per factor, what moving and exchanging units does; a record each, kept in the run's control.json.
+def intervention_scores(run: Run) -> list[dict]:
+    """Per factor, what moving and exchanging units does; a record each, kept in the run's interventions.json.
 
-    `moved` tells what was done: "traversal" moves the factor's unit through its range, "exchange, one unit" takes that unit from
-    another picture, "exchange, all units" takes every unit that follows the factor best. `follows`, `kept` and `alone` are
-    shares, as in `traversal_control` and `interchange_control`, of `count` pictures or pairs; `shown` is the share of
-    untouched decoded pictures in which the probe reads the factor's true value. ValueError without factors or probe.
+    `moved` tells what was done: "traversal" moves the factor's unit through its range, "interchange, one unit" takes that unit
+    from another picture, "interchange, all units" takes every unit that follows the factor best. `changed`, `kept` and
+    `isolated` are shares, as in `traversal_scores` and `interchange_scores`, of `count` pictures or pairs; `decoded_accuracy`
+    is the share of untouched decoded pictures in which the classifier reads the factor's true value. ValueError without factors
+    or classifier.
     """
     if run.data.factors is None:
         raise ValueError(f"{run.config.dataset} has no factors, so control cannot be measured")
     with locked(run.folder):
-        path = run.folder / "control.json"
+        path = run.folder / "interventions.json"
         if not path.exists():
             write_json(path, _measure(run))
         return json.loads(path.read_text())
 
 
 def _measure(run: Run, places: int = 6, steps: int = 5) -> list[dict]:
-    """Five sampling steps: the probe reads the same in them as in ten or twenty, in a third of the time."""
-    data, count, probe = run.data, run.config.control_images, load_factor_probe(run)
+    """Five sampling steps: the classifier reads the same in them as in ten or twenty, in a third of the time."""
+    data, count, classifier = run.data, run.config.intervention_images, load_factor_classifier(run)
     rows = np.random.default_rng(7).choice(len(data.images), 2 * count, replace=False)
     features, truth = run.encode(data.images[rows]), data.factors[rows]
     # A unit that follows a factor best may follow another nearly as well: the one-to-one assignment decides.
     best = metrics.unit_order(np.array(run.metrics["nmi"]))[: len(data.factor_names)]
 
     def decoded(changed: np.ndarray) -> np.ndarray:
-        return read(probe, run.decode(changed, steps))
+        return read(classifier, run.decode(changed, steps))
 
     untouched = decoded(features)
     source, target = untouched[:count], untouched[count:]
     grid = run.curve[np.linspace(0, len(run.curve) - 1, places).round().astype(int)]
     records = []
     for factor, name in enumerate(data.factor_names):
-        shown = float((untouched[:, factor] == truth[:, factor]).mean())
+        decoded_accuracy = float((untouched[:, factor] == truth[:, factor]).mean())
         unit = int(best[factor])
         along = np.repeat(features[:count, None], places, axis=1)
         along[:, :, unit] = grid[:, unit]
         readings = decoded(along.reshape(-1, *features.shape[1:])).reshape(count, places, -1)
-        changed, kept, alone = traversal_control(readings, source, factor)
-        record = {"factor": name, "shown": shown}
-        shares = {"follows": changed, "kept": kept, "alone": alone, "count": count}
+        changed, kept, isolated = traversal_scores(readings, source, factor)
+        record = {"factor": name, "decoded_accuracy": decoded_accuracy}
+        shares = {"changed": changed, "kept": kept, "isolated": isolated, "count": count}
         records.append(record | {"moved": "traversal", "units": [unit]} | shares)
-        for moved, units in (("exchange, one unit", [unit]), ("exchange, all units", run.following(Unit(unit, name)))):
+        for moved, units in (("interchange, one unit", [unit]), ("interchange, all units", run.following(Unit(unit, name)))):
             swapped = features[:count].copy()
             swapped[:, units] = features[count:, units]
-            followed, kept, alone, pairs = interchange_control(decoded(swapped), source, target, factor)
-            shares = {"follows": followed, "kept": kept, "alone": alone, "count": pairs}
+            followed, kept, isolated, pairs = interchange_scores(decoded(swapped), source, target, factor)
+            shares = {"changed": followed, "kept": kept, "isolated": isolated, "count": pairs}
             records.append(record | {"moved": moved, "units": units} | shares)
     return records

@@ -7,7 +7,7 @@ set -euo pipefail
 cd "${SLURM_SUBMIT_DIR:-$(dirname "${BASH_SOURCE[0]}")/../..}"
 dataset=${1:?usage: sbatch dyga/study/slurm.sh DATASET [PROFILE]}
 profile=${2:-paper}
-variants=(encdiff skip_dropout anchoring full decorrelated planar pruned)
+mapfile -t variants < <(.venv/bin/python -c "from dyga.config import ALL_VARIANTS; print(*ALL_VARIANTS, sep='\n')")
 task=${SLURM_ARRAY_TASK_ID:?run this with sbatch}
 folder=runs/${dataset}-${profile}/first_stage
 # The first task makes what all share; the others wait for it.

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from dyga.config import make_config
 from dyga.data import load_dataset
 from dyga.explore.run import load_run
-from dyga.extensions.pruning import choose, dependence, redundancy, survey, told_by
-from dyga.method.diffusion import LatentUnitDiffusion, to_tensor
+from dyga.extensions import build_model
+from dyga.extensions.pruning import choose, explained_variance, leave_one_out, merge, nonlinear_dependence, redundancy
+from dyga.method import FeatureExtractor
+from dyga.method.diffusion import to_tensor
 from dyga.study.evaluation import evaluate
 from dyga.training.loop import train
 
@@ -22,8 +24,8 @@ CONFIG = dataclasses.replace(make_config("smoke", variant="pruned"), min_scalars
 @pytest.fixture
 def model():
     torch.manual_seed(0)
-    model = LatentUnitDiffusion(CONFIG)
-    model.feature_extractor.active.fill_(1)
+    model = build_model(CONFIG)
+    model.extensions[0].active.fill_(1)
     # The last layers start at zero: without this no unit would matter.
     for parameter in model.denoiser.parameters():
         parameter.data.add_(0.05 * torch.randn_like(parameter))
@@ -44,77 +46,80 @@ def rings(*angles):
 def test_a_scalar_that_says_nothing_is_useless_and_one_that_left_is_never_chosen(model, batch):
     first = model.feature_extractor.unit_mlps.weights[0].data
     first[[1, 4]] = first[5, 1] = 0
-    model.feature_extractor.active[6, 0] = 0
+    model.extensions[0].active[6, 0] = 0
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    rise, whole, scalars = survey(model, [batch, batch])
-    assert rise[[1, 4]].tolist() == [[0, 0], [0, 0]] and rise[5, 1] == 0 and rise[6, 0] == torch.inf and whole > 0
-    assert (rise[[0, 2, 3, 7]].abs() > 1e-7).all() and rise[5, 0] and rise[6, 1]
+    increase, base_loss, scalars = leave_one_out(model, model.extensions[0].active, [batch, batch])
+    assert increase[[1, 4]].tolist() == [[0, 0], [0, 0]] and increase[5, 1] == 0 and increase[6, 0] == torch.inf and base_loss > 0
+    assert (increase[[0, 2, 3, 7]].abs() > 1e-7).all() and increase[5, 0] and increase[6, 1]
     assert scalars.shape == (32, 8, 2) and torch.equal(scalars[:16], scalars[16:]) and not scalars[:, 6, 0].any()
     assert model.training and all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
 def test_usefulness_is_the_rise_of_the_loss(model, batch):
-    rise, whole, _ = survey(model, [batch])
-    model.feature_extractor.active[3, 1] = 0
-    assert survey(model, [batch])[1] == pytest.approx(whole + float(rise[3, 1]), rel=1e-5)
+    increase, base_loss, _ = leave_one_out(model, model.extensions[0].active, [batch])
+    model.extensions[0].active[3, 1] = 0
+    assert leave_one_out(model, model.extensions[0].active, [batch])[1] == pytest.approx(
+        base_loss + float(increase[3, 1]), rel=1e-5
+    )
 
 
 @given(st.integers(0, 1_000), st.floats(0.1, 1.4))
 def test_a_ring_tells_all_of_its_other_views_and_nothing_of_another_ring(seed, turn):
     a, b = 2 * torch.pi * torch.rand(2, 4_000, generator=torch.Generator().manual_seed(seed))
     constant = torch.zeros(4_000, 1, 2)
-    told = told_by(
+    explained = explained_variance(
         torch.cat([rings(a, b), constant], dim=1), torch.stack([(a + turn).cos(), (3 * a).sin(), b.cos(), 0 * a], dim=1)
     )
-    assert told.shape == (4, 3)
-    assert told[:2, 0].min() > 0.9 and told[2, 1] > 0.9
-    assert told[:2, 1].max() < 0.1 and told[2, 0] < 0.1 and not told[3].any() and not told[:, 2].any()
+    assert explained.shape == (4, 3)
+    assert explained[:2, 0].min() > 0.9 and explained[2, 1] > 0.9
+    assert explained[:2, 1].max() < 0.1 and explained[2, 0] < 0.1 and not explained[3].any() and not explained[:, 2].any()
 
 
 @given(st.integers(0, 1_000))
 def test_one_scalar_tells_its_square_but_not_the_reverse(seed):
     s = torch.randn(4_000, generator=torch.Generator().manual_seed(seed))
-    told = told_by(torch.stack([s, s.square()], dim=1)[:, :, None], torch.stack([s, s.square()], dim=1))
-    assert told[1, 0] > 0.9 and told[0, 1] < 0.1
+    explained = explained_variance(torch.stack([s, s.square()], dim=1)[:, :, None], torch.stack([s, s.square()], dim=1))
+    assert explained[1, 0] > 0.9 and explained[0, 1] < 0.1
     redundant = redundancy(torch.stack([s, s.square()], dim=1)[:, :, None])
-    assert redundant.shape == (2, 1) and redundant[1, 0] == told[1, 0] and redundant[0, 0] == told[0, 1]
+    assert redundant.shape == (2, 1) and redundant[1, 0] == explained[1, 0] and redundant[0, 0] == explained[0, 1]
 
 
 def test_cosine_and_sine_depend_on_each_other_and_independent_numbers_do_not():
     a, b = 2 * torch.pi * torch.rand(2, 4_000, generator=torch.Generator().manual_seed(0))
-    found = dependence(torch.stack([a.cos(), a.sin(), b], dim=1))
+    found = nonlinear_dependence(torch.stack([a.cos(), a.sin(), b], dim=1))
     assert found[0, 1] > 0.95 and found[:, 2].max() < 0.05
     assert torch.equal(found, found.T) and not found.diagonal().any()
 
 
 def chosen(scalars, useless=(), left=(), **settings):
     """What `choose` says of scalars (n, units, inputs), all of them useful but the `useless` ones."""
-    rise = torch.rand(scalars.shape[1:], generator=torch.Generator().manual_seed(0)) + 1
+    increase = torch.rand(scalars.shape[1:], generator=torch.Generator().manual_seed(0)) + 1
     for scalar in (*useless, *left):
-        rise[scalar] = 0 if scalar in useless else torch.inf
-    return choose(dataclasses.replace(CONFIG, **settings), rise, 0.5, scalars)
+        increase[scalar] = 0 if scalar in useless else torch.inf
+    thresholds = dict(loss_increase=0.01, explained=0.5, dependence=0.4, min_scalars=3) | settings
+    return choose(increase, 0.5, scalars, **thresholds)
 
 
 def test_useless_scalars_leave_two_at_a_time_until_the_fewest_are_left():
     scalars = torch.randn(4_000, 4, 2)
     useless = [(0, 1), (2, 0), (3, 1)]
-    assert chosen(scalars, useless).leaving == [(0, 1), (2, 0)]
-    assert chosen(scalars, useless[2:], left=useless[:2]).leaving == [(3, 1)]
-    assert chosen(scalars, useless, min_scalars=7).leaving == [(0, 1)]
-    assert chosen(scalars, useless, prune_loss=0.0) == ([], [])
+    assert chosen(scalars, useless).pruned == [(0, 1), (2, 0)]
+    assert chosen(scalars, useless[2:], left=useless[:2]).pruned == [(3, 1)]
+    assert chosen(scalars, useless, min_scalars=7).pruned == [(0, 1)]
+    assert chosen(scalars, useless, loss_increase=0.0) == ([], [])
 
 
 def test_of_two_units_that_tell_the_same_one_leaves_whole():
     angles = 6.28 * torch.rand(4, 4_000)
     angles[3] = angles[1] + 1
-    assert sorted(chosen(rings(*angles)).leaving) in ([(1, 0), (1, 1)], [(3, 0), (3, 1)])
-    assert chosen(rings(*angles), prune_redundant=1.0).leaving == []
+    assert sorted(chosen(rings(*angles)).pruned) in ([(1, 0), (1, 1)], [(3, 0), (3, 1)])
+    assert chosen(rings(*angles), explained=1.0).pruned == []
 
 
 def test_of_a_unit_that_another_tells_in_part_only_that_part_leaves():
     scalars = rings(*(6.28 * torch.rand(4, 4_000)))
     scalars[:, 2, 1] = scalars[:, 3].prod(dim=1)  # the double angle's sine
-    assert chosen(scalars).leaving == [(2, 1)]
+    assert chosen(scalars).pruned == [(2, 1)]
 
 
 def test_two_views_of_one_factor_join_and_whole_units_and_strangers_do_not():
@@ -123,18 +128,18 @@ def test_two_views_of_one_factor_join_and_whole_units_and_strangers_do_not():
     scalars[:, :, 0] = angles.T
     scalars[:, 3, 0], scalars[:, 1, 0] = angles[1].cos(), angles[1].sin()
     choice = chosen(scalars)
-    assert choice.leaving == [] and sorted(choice.joining[0]) == [1, 3] and len(choice.joining) == 1
+    assert choice.pruned == [] and sorted(choice.merged[0]) == [1, 3] and len(choice.merged) == 1
     for leaves in (1, 3):
         assert chosen(scalars, useless=[(leaves, 0)]) == ([(leaves, 0)], [])
     scalars[:, 3, 1] = angles[3]
     assert chosen(scalars) == ([], [])
-    assert chosen(scalars[:, :, :1]).joining[0] and chosen(scalars[:, :, :1], join=1.0).joining == []
+    assert chosen(scalars[:, :, :1]).merged[0] and chosen(scalars[:, :, :1], dependence=1.0).merged == []
 
 
 def test_a_run_ends_with_fewer_units_which_are_all_that_is_measured(tmp_path):
     list(train(CONFIG, tmp_path / "pruned-seed0"))
     run = load_run(tmp_path / "pruned-seed0")
-    scalars = run.model.feature_extractor.active.numpy() > 0
+    scalars = run.model.extensions[0].active.numpy() > 0
     active = scalars.any(axis=1)
     assert 3 <= scalars.sum() < 16 and active.sum() < 8
     result = evaluate(run)
@@ -147,11 +152,27 @@ def test_a_run_ends_with_fewer_units_which_are_all_that_is_measured(tmp_path):
 
 
 def test_an_interrupted_run_prunes_the_same_scalars(tmp_path):
-    list(train(CONFIG, tmp_path / "whole"))
+    list(train(CONFIG, tmp_path / "base_loss"))
     loop = train(CONFIG, tmp_path / "cut")
     for record in loop:
         if record["step"] == 30:
             break
     loop.close()
     list(train(CONFIG, tmp_path / "cut"))
-    assert (tmp_path / "cut" / "model.safetensors").read_bytes() == (tmp_path / "whole" / "model.safetensors").read_bytes()
+    assert (tmp_path / "cut" / "model.safetensors").read_bytes() == (tmp_path / "base_loss" / "model.safetensors").read_bytes()
+
+
+def test_merging_copies_the_scalar_and_the_optimisers_state():
+    torch.manual_seed(0)
+    extractor = FeatureExtractor(units=3, scalars_per_unit=2, normalise_scalars=True)
+    optimiser = torch.optim.Adam(extractor.parameters())
+    images = torch.randn(8, 3, 64, 64)
+    extractor(images).square().sum().backward()
+    optimiser.step()
+    state = optimiser.state[extractor.to_scalars[-1].bias]["exp_avg"].clone()
+    before = extractor.eval().scalars(images)
+    merge(extractor, 2, 0, optimiser.state)
+    after = extractor.scalars(images)
+    assert torch.allclose(after[:, 5], before[:, 0]) and torch.equal(after[:, :5], before[:, :5])
+    assert torch.equal(extractor.unit_mlps.weights[0][2, 1], extractor.unit_mlps.weights[0][0, 0])
+    assert optimiser.state[extractor.to_scalars[-1].bias]["exp_avg"][5] == state[0]

@@ -6,7 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dyga.method.anchors import AlignmentMode, GaussianAnchors
+from dyga.extensions.alignment import FORMS
+from dyga.method.anchors import GaussianAnchors
 
 BUDGET = {"bins": 128, "iterations": 10}
 
@@ -28,8 +29,8 @@ def test_before_the_first_fit_there_are_no_anchors_and_align_is_the_identity():
     anchors, features = GaussianAnchors(3, 6), clusters()
     assert not anchors.fitted
     assert anchors.counts.tolist() == [0, 0, 0]
-    for mode in AlignmentMode:
-        assert torch.equal(anchors.align(features, mode=mode), features)
+    for form in FORMS.values():
+        assert torch.equal(anchors.align(features, form=form), features)
     for method in (anchors.assign, anchors.log_likelihood, anchors.diagnose):
         with pytest.raises(ValueError, match="have not been fitted"):
             method(features)
@@ -43,11 +44,11 @@ def test_fit_finds_the_clusters_in_the_features_own_space():
     slots = anchors.assign(features)
     assert slots.shape == (400, 2) and slots.dtype == torch.int64
     for unit in range(2):
-        for slot in anchors.alive[unit].nonzero().flatten():
+        for slot in anchors.mask[unit].nonzero().flatten():
             members = features[slots[:, unit] == slot, unit]
             assert (members.mean(0) - anchors.means[unit, slot]).norm() < 30
             assert members.std(0).mean() < 60
-    assert (anchors.means[~anchors.alive] == 0).all()
+    assert (anchors.means[~anchors.mask] == 0).all()
 
 
 def test_log_likelihood_is_that_of_the_features_own_space():
@@ -83,8 +84,8 @@ def test_state_dict_round_trip():
     other.load_state_dict(copy.deepcopy(anchors.state_dict()))
     assert other.fitted and torch.equal(other.counts, anchors.counts)
     assert torch.equal(other.assign(features), anchors.assign(features))
-    for mode in AlignmentMode:
-        assert torch.equal(other.align(features, mode=mode), anchors.align(features, mode=mode))
+    for form in FORMS.values():
+        assert torch.equal(other.align(features, form=form), anchors.align(features, form=form))
     later = clusters() + 0.1
     assert torch.equal(other.fit(later, **BUDGET).means, anchors.fit(later, **BUDGET).means)
 
@@ -96,7 +97,7 @@ def test_the_order_of_rows_does_not_matter(sorted_by_scalar):
     order = torch.randperm(500, generator=torch.Generator().manual_seed(0))
     one = fitted(features, scalars=scalars if sorted_by_scalar else None)
     two = fitted(features[order], scalars=scalars[order] if sorted_by_scalar else None)
-    assert torch.equal(one.alive, two.alive)
+    assert torch.equal(one.mask, two.mask)
     torch.testing.assert_close(one.means, two.means, rtol=1e-4, atol=1e-4)
 
 
@@ -115,10 +116,10 @@ def test_any_shape_and_scale_gives_finite_anchors_in_the_features_range(n, units
     anchors = GaussianAnchors(units, dim, slots, subspace=subspace).fit(features, **BUDGET)
     assert ((anchors.counts >= 1) & (anchors.counts <= slots)).all()
     assert anchors.weights.sum(1).sub(1).abs().max() < 1e-5
-    means = anchors.means[anchors.alive]
+    means = anchors.means[anchors.mask]
     assert means.abs().max() <= features.abs().max() * 1.001
-    for mode in (AlignmentMode.MEAN, AlignmentMode.SUBSPACE):
-        assert anchors.align(features, mode=mode).isfinite().all()
+    for form in ("mean", "subspace"):
+        assert anchors.align(features, form=FORMS[form]).isfinite().all()
     assert anchors.log_likelihood(features).isfinite().all()
 
 
@@ -163,7 +164,7 @@ def test_degenerate_units_are_finite(name, warm):
     assert anchors.log_likelihood(features).isfinite().all()
     if name in ("constant", "zero"):
         assert anchors.counts[0] == 1
-        torch.testing.assert_close(anchors.means[0, anchors.alive[0]][0], unit[0, 0])
+        torch.testing.assert_close(anchors.means[0, anchors.mask[0]][0], unit[0, 0])
     if name == "two points":
         assert anchors.counts[0] == 2
 
@@ -200,7 +201,7 @@ def test_a_vanished_cluster_frees_its_slot_and_a_new_one_takes_a_slot():
     gone = int(slots[0])
     rest = features[slots != gone]
     anchors.fit(rest, **BUDGET)
-    assert anchors.counts.item() == 4 and not anchors.alive[0, gone]
+    assert anchors.counts.item() == 4 and not anchors.mask[0, gone]
     anchors.fit(features, **{**BUDGET, "iterations": 20})
     assert anchors.counts.item() == 5
     kept = slots != gone
@@ -222,64 +223,9 @@ def test_align_moves_features_strictly_between_themselves_and_the_mean():
     assert torch.equal(anchors.align(features, 0.0), features)
 
 
-def test_subspace_mode_keeps_what_lies_along_the_axis():
-    generator = torch.Generator().manual_seed(0)
-    scale = torch.tensor([10.0, 0.3, 0.3, 0.3])
-    features = torch.randn(500, 1, 4, generator=generator) * scale + torch.tensor([0.0, 5.0, 5.0, 5.0])
-    anchors = GaussianAnchors(1, 4, max_anchors=1).fit(features)
-    shifted = anchors.align(features, 1.0, mode="subspace")
-    moved = (shifted - features)[:, 0]
-    assert moved[:, 0].abs().max() < 0.05
-    assert shifted[:, 0, 1:].std() < 0.3 * features[:, 0, 1:].std()
-    assert anchors.align(features, 1.0)[:, 0, 0].std() < 0.7 * features[:, 0, 0].std()
-
-
-def test_quantised_at_full_strength_leaves_nothing_but_anchors_and_the_features_own_gradient():
-    features = clusters()
-    anchors = fitted(features)
-    features.requires_grad_(True)
-    shifted = anchors.align(features, strength=1.0, mode="quantised")
-    unit = torch.arange(anchors.units)
-    assert torch.allclose(shifted, anchors.means[unit, anchors.assign(features)], atol=1e-5)
-    half = anchors.align(features, strength=0.5, mode="quantised")
-    assert torch.allclose(half, (features + shifted) / 2, atol=1e-5)
-    shifted.sum().backward()
-    assert torch.equal(features.grad, torch.ones_like(features))
-
-
-def test_released_arithmetic_has_no_effect_on_features_with_zeros():
-    features = clusters(512).relu()
-    assert (features == 0).any()
-    anchors = fitted(features)
-    leaf = features.clone().requires_grad_()
-    shifted = anchors.align(leaf, mode=AlignmentMode.RELEASED)
-    assert torch.equal(shifted, features)
-    assert (anchors.align(features) != features).any()
-    assert (anchors.diagnose(features, mode="released").weight == 0).all()
-    shifted.sum().backward()
-    assert torch.equal(leaf.grad, torch.ones_like(features))
-
-
-def test_released_arithmetic_mixes_in_anchors_of_normalised_features():
-    features = clusters(512).abs() + 100
-    anchors = fitted(features)
-    shifted = anchors.align(features, mode="released")
-    # Anchors of features in [-1, 0]: relative distance about 1, so that lambda is about 0.1 / e.
-    assert (shifted / features).mean().item() == pytest.approx(1 - 0.1 / np.e, abs=0.005)
-    assert anchors.diagnose(features, mode="released").weight.std() < 1e-6
-
-
-@pytest.mark.parametrize("mode", ["mean", "subspace"])
-def test_gradient_through_align(mode):
-    features = clusters(40).double()
-    anchors = fitted(features).double()
-    inner = features[:4].clone().requires_grad_()
-    assert torch.autograd.gradcheck(lambda value: anchors.align(value, 0.3, mode=mode), (inner,))
-
-
 def test_gradient_is_finite_at_zero_and_at_the_mean():
     anchors = fitted(clusters())
-    slot = anchors.alive.int().argmax(1)
+    slot = anchors.mask.int().argmax(1)
     at_mean = anchors.means[torch.arange(3), slot]
     leaf = torch.stack([torch.zeros_like(at_mean), at_mean]).requires_grad_()
     shifted = anchors.align(leaf)
@@ -292,8 +238,8 @@ def test_gradient_is_finite_at_zero_and_at_the_mean():
 def test_align_keeps_the_dtype(dtype):
     anchors = fitted(clusters())
     features = clusters().to(dtype)
-    for mode in AlignmentMode:
-        shifted = anchors.align(features, mode=mode)
+    for form in FORMS.values():
+        shifted = anchors.align(features, form=form)
         assert shifted.dtype == dtype and shifted.isfinite().all()
 
 
@@ -310,7 +256,7 @@ def test_diagnosis():
     diagnosis = anchors.diagnose(features, 0.2)
     assert diagnosis.counts.tolist() == anchors.counts.tolist()
     assert diagnosis.members.shape == (3, 8) and (diagnosis.members.sum(1) == 400).all()
-    assert (diagnosis.members[~anchors.alive.numpy()] == 0).all()
+    assert (diagnosis.members[~anchors.mask.numpy()] == 0).all()
     moved = (anchors.align(features, 0.2) - features).norm(dim=-1) / features.norm(dim=-1)
     np.testing.assert_allclose(diagnosis.shift, moved, atol=1e-6)
     np.testing.assert_allclose(diagnosis.moved, (moved > 1e-3).double().mean(0))
@@ -327,8 +273,8 @@ def test_select_does_not_change_the_anchors():
     anchors.fit(clusters(), **BUDGET)
     assert torch.equal(anchors.means, stages.filtered.means.float())
     assert anchors.parameter_counts.tolist() == [
-        counts.sum().item() + alive.sum().item() - 1
-        for counts, alive in zip(stages.filtered.parameter_counts(), anchors.alive, strict=True)
+        counts.sum().item() + mask.sum().item() - 1
+        for counts, mask in zip(stages.filtered.parameter_counts(), anchors.mask, strict=True)
     ]
 
 
@@ -343,7 +289,6 @@ BAD_ARGUMENTS = [
     (lambda a, x: a.fit(x, iterations=0), "iterations must be at least 1, got 0"),
     (lambda a, x: a.fit(x, bins=1), "bins must be at least 2, got 1"),
     (lambda a, x: a.align(x, 1.5), "strength must be from 0 to 1, got 1.5"),
-    (lambda a, x: a.align(x, mode="median"), "mode must be one of mean, quantised, released, subspace, got 'median'"),
     (lambda a, x: GaussianAnchors(0, 6), "units must be at least 1, got 0"),
     (lambda a, x: GaussianAnchors(3, 6, max_anchors=0), "max_anchors must be at least 1, got 0"),
 ]

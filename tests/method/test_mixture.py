@@ -11,11 +11,11 @@ from sklearn.mixture import GaussianMixture
 from dyga.method.mixture import (
     Mixture,
     Rows,
-    expect,
+    e_step,
     expectation_maximisation,
     information_criterion,
     log_joint_of,
-    maximise,
+    m_step,
 )
 from dyga.method.selection import coreset, filter_small, initialise, select_anchors, split_widest
 
@@ -36,7 +36,7 @@ def started(points: torch.Tensor, start: int, dims: int, seed: int = 0) -> Mixtu
 
 def covariances(mixture: Mixture) -> torch.Tensor:
     """(U, K, D, D): what the subspace, its variances and the noise add up to."""
-    used = torch.arange(mixture.axes.shape[-1]) < mixture.dims[..., None]
+    used = torch.arange(mixture.axes.shape[-1]) < mixture.intrinsic_dims[..., None]
     excess = (mixture.variances - mixture.noise[..., None]) * used
     round_part = mixture.noise[..., None, None] * torch.eye(mixture.means.shape[-1], dtype=torch.float64)
     return (mixture.axes * excess[..., None, :]) @ mixture.axes.mT + round_part
@@ -88,7 +88,7 @@ def test_moments_are_the_weighted_ones(n):
     points = clusters(2, n, 3, 4, seed=6, spread=20.0).transpose(0, 1)
     points = torch.stack([unit[unit[:, 0].argsort()] for unit in points])
     rows, mixture = Rows.of(points), started(points, 4, 2)
-    responsibilities, _ = expect(rows.linear, mixture)
+    responsibilities, _ = e_step(rows.linear, mixture)
     total, means, covariance = rows.moments(responsibilities)
     for unit in range(2):
         for anchor in range(4):
@@ -105,9 +105,9 @@ def test_the_subspace_of_one_gaussian_is_its_leading_eigenvectors():
     points = scale * torch.randn(1, 2000, 6, generator=generator, dtype=torch.float64)
     rows, mixture = Rows.of(points), started(points, 1, 2)
     for _ in range(10):
-        mixture = maximise(rows, torch.ones(1, 2000, 1, dtype=torch.float64), mixture, scree=0.2, floor=1e-9)
+        mixture = m_step(rows, torch.ones(1, 2000, 1, dtype=torch.float64), mixture, scree=0.2, floor=1e-9)
     values, vectors = np.linalg.eigh(np.cov(points[0].numpy().T, bias=True))
-    assert mixture.dims.item() == 2
+    assert mixture.intrinsic_dims.item() == 2
     np.testing.assert_allclose(mixture.variances[0, 0], values[::-1][:2], rtol=1e-9)
     np.testing.assert_allclose(mixture.noise[0, 0], values[:4].mean(), rtol=1e-9)
     overlap = np.abs(vectors[:, ::-1][:, :2].T @ mixture.axes[0, 0].numpy())
@@ -120,7 +120,7 @@ def test_scree_test_finds_the_intrinsic_dimension(second, dims):
     scale = torch.tensor([4.0, second, 0.5, 0.5, 0.5], dtype=torch.float64)
     points = scale * torch.randn(1, 2000, 5, generator=generator, dtype=torch.float64)
     mixture, _ = expectation_maximisation(Rows.of(points), started(points, 1, 2), 10, tolerance=0.0)
-    assert mixture.dims.item() == dims
+    assert mixture.intrinsic_dims.item() == dims
 
 
 def test_parameter_count_is_that_of_hddc():
@@ -131,8 +131,8 @@ def test_parameter_count_is_that_of_hddc():
         axes=torch.zeros(1, 31, 32, 2, dtype=torch.float64),
         variances=torch.ones(1, 31, 2, dtype=torch.float64),
         noise=slots,
-        dims=torch.ones(1, 31, dtype=torch.long),
-        alive=torch.ones(1, 31, dtype=torch.bool),
+        intrinsic_dims=torch.ones(1, 31, dtype=torch.long),
+        mask=torch.ones(1, 31, dtype=torch.bool),
         ambient=32,
     )
     assert mixture.parameter_counts().sum().item() + 30 == 2045
@@ -152,8 +152,8 @@ def test_likelihood_never_ends_below_its_start(seed, dims, start, n, steps):
     points = clusters(2, n, 4, 3, seed=seed, spread=3.0).transpose(0, 1)
     rows, first = Rows.of(points), started(points, start, dims, seed)
     last, likelihood = expectation_maximisation(rows, first, steps)
-    at_start = expect(rows.linear, first)[1].mean(-1)
-    at_end = expect(rows.linear, last)[1].mean(-1)
+    at_start = e_step(rows.linear, first)[1].mean(-1)
+    at_end = e_step(rows.linear, last)[1].mean(-1)
     assert (likelihood >= at_start - 1e-12).all()
     torch.testing.assert_close(likelihood, at_end, rtol=1e-8, atol=1e-8)
     torch.testing.assert_close(last.weights.sum(1), torch.ones(2, dtype=torch.float64))
@@ -171,7 +171,7 @@ def test_units_do_not_influence_each_other():
 
 def test_split_keeps_mean_and_covariance_and_takes_the_widest_first():
     _, mixture = fitted(2, start=3)
-    halves, unit, parent, child = split_widest(mixture.resized(4), torch.zeros_like(mixture.resized(4).alive))
+    halves, unit, parent, child = split_widest(mixture.resized(4), torch.zeros_like(mixture.resized(4).mask))
     widest = (mixture.weights * mixture.variances[..., 0]).argmax(1)
     assert parent.tolist() == widest.tolist() and child.tolist() == [3, 3] and unit.tolist() == [0, 1]
     both = covariances(halves)
@@ -196,21 +196,21 @@ def test_filter_drops_small_anchors_but_never_the_last():
     points = torch.cat([torch.randn(1, 95, 2, generator=generator, dtype=torch.float64), few], dim=1)
     rows = Rows.of(points)
     mixture, _ = expectation_maximisation(rows, started(points, 2, 1), 20)
-    assert mixture.alive.sum() == 2
+    assert mixture.mask.sum() == 2
     kept = filter_small(rows, mixture, 10)
-    assert kept.alive.sum() == 1
+    assert kept.mask.sum() == 1
     assert kept.weights.sum().item() == pytest.approx(1.0)
-    assert kept.means[kept.alive].norm() < 1
-    assert filter_small(rows, mixture, 1000).alive.sum() == 1
-    assert filter_small(rows, mixture, 5).alive.sum() == 2
+    assert kept.means[kept.mask].norm() < 1
+    assert filter_small(rows, mixture, 1000).mask.sum() == 1
+    assert filter_small(rows, mixture, 5).mask.sum() == 2
 
 
 def test_kmeans_plus_plus_gives_distinct_points_only():
     corners = torch.tensor([[0.0, 0.0], [4.0, 0.0], [0.0, 4.0]], dtype=torch.float64)
     points = corners.repeat(20, 1)[None]
     mixture = started(points, 6, 1)
-    assert mixture.alive.sum() == 3
-    found = {tuple(mean) for mean in mixture.means[mixture.alive].tolist()}
+    assert mixture.mask.sum() == 3
+    found = {tuple(mean) for mean in mixture.means[mixture.mask].tolist()}
     assert found == {tuple(corner) for corner in corners.tolist()}
 
 
@@ -228,7 +228,7 @@ def test_coreset_takes_the_middle_row_of_bins_of_equal_count():
 def test_number_of_well_separated_clusters_is_found(seed):
     features = clusters(4, 6000, 16, 10, seed=seed)
     result = select_anchors(features, slots=32, start=8, subspace=2, bins=1024, seed=seed).filtered
-    found = result.alive.sum(1)
+    found = result.mask.sum(1)
     assert ((found >= 10) & (found <= 12)).all(), found.tolist()
 
 
@@ -240,6 +240,6 @@ def test_stages_add_and_drop_anchors_and_raise_the_likelihood():
         log_joint_of(points, stage).logsumexp(-1).mean().item() for stage in (stages.initialised, stages.fitted, stages.split)
     ]
     assert likelihoods == sorted(likelihoods)
-    assert (stages.initialised.alive.sum(1) == 4).all()
-    assert (stages.split.alive.sum(1) > 4).all()
-    assert (stages.filtered.alive <= stages.split.alive).all()
+    assert (stages.initialised.mask.sum(1) == 4).all()
+    assert (stages.split.mask.sum(1) > 4).all()
+    assert (stages.filtered.mask <= stages.split.mask).all()

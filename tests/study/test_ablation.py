@@ -77,7 +77,7 @@ def test_a_run_is_measured_once(study, monkeypatch):
     monkeypatch.setattr(ablation, "_measure", None)
     assert ablation.table({("encdiff", 0): run}).loc[0, "MIG"] == row["MIG"]
     path.unlink()
-    (run.folder / "control.json").unlink(missing_ok=True)
+    (run.folder / "interventions.json").unlink(missing_ok=True)
 
 
 def test_the_runs_that_come_with_the_project_answer_every_question():

@@ -11,42 +11,42 @@ from hypothesis import strategies as st
 from dyga import load_run
 from dyga.config import make_config
 from dyga.study.interventions import (
-    interchange_control,
-    load_factor_probe,
-    measure_control,
+    interchange_scores,
+    intervention_scores,
+    load_factor_classifier,
     read,
-    train_factor_probe,
-    traversal_control,
+    train_factor_classifier,
+    traversal_scores,
 )
 
 
 def test_a_traversal_that_moves_its_factor_alone():
     before = np.array([[3, 1, 2]])
     readings = np.array([[[0, 1, 2], [3, 1, 2], [5, 1, 2]]])
-    assert traversal_control(readings, before, 0) == (1.0, 1.0, 1.0)
+    assert traversal_scores(readings, before, 0) == (1.0, 1.0, 1.0)
 
 
 def test_a_traversal_that_drags_another_factor_along_at_one_place():
     before = np.array([[3, 1, 2]])
     readings = np.array([[[0, 1, 2], [3, 1, 2], [5, 0, 2]]])
-    assert traversal_control(readings, before, 0) == (1.0, pytest.approx(5 / 6), 0.0)
+    assert traversal_scores(readings, before, 0) == (1.0, pytest.approx(5 / 6), 0.0)
 
 
 def test_a_traversal_that_changes_nothing_is_no_success():
     before = np.array([[3, 1], [2, 2]])
-    assert traversal_control(before[:, None].repeat(4, axis=1), before, 1) == (0.0, 1.0, 0.0)
+    assert traversal_scores(before[:, None].repeat(4, axis=1), before, 1) == (0.0, 1.0, 0.0)
 
 
 def test_an_exchange_counts_pairs_that_differ_only():
     source = np.array([[0, 1], [2, 1], [4, 0]])
     target = np.array([[1, 1], [2, 0], [5, 1]])  # the second pair agrees in factor 0
     readings = np.array([[1, 1], [9, 9], [5, 1]])
-    assert interchange_control(readings, source, target, 0) == (1.0, 0.5, 0.5, 2)
+    assert interchange_scores(readings, source, target, 0) == (1.0, 0.5, 0.5, 2)
 
 
 def test_pairs_that_never_differ_say_nothing():
     same = np.array([[1, 2]])
-    *shares, count = interchange_control(same, same, same, 0)
+    *shares, count = interchange_scores(same, same, same, 0)
     assert count == 0 and all(math.isnan(share) for share in shares)
 
 
@@ -54,44 +54,44 @@ def test_pairs_that_never_differ_say_nothing():
 @given(st.integers(0, 2**32 - 1), st.integers(0, 2))
 def test_alone_is_never_more_than_followed(seed, factor):
     rng = np.random.default_rng(seed)
-    changed, kept, alone = traversal_control(rng.integers(2, size=(5, 4, 3)), rng.integers(2, size=(5, 3)), factor)
+    changed, kept, alone = traversal_scores(rng.integers(2, size=(5, 4, 3)), rng.integers(2, size=(5, 3)), factor)
     assert 0 <= alone <= changed <= 1 and 0 <= kept <= 1
     source, target = rng.integers(2, size=(2, 9, 3))
     target[0, factor] = 1 - source[0, factor]
-    followed, kept, alone, count = interchange_control(rng.integers(2, size=(9, 3)), source, target, factor)
+    followed, kept, alone, count = interchange_scores(rng.integers(2, size=(9, 3)), source, target, factor)
     assert 0 <= alone <= followed <= 1 and 0 <= kept <= 1 and 1 <= count <= 9
 
 
 def test_measured_once_for_every_factor_and_way(study):
     folder = study / "runs" / "rooms3d-smoke" / "pruned-seed0"
     run = load_run(folder)
-    records = json.loads((folder / "control.json").read_text())  # notebook 06 left it
-    assert measure_control(run) == records
+    records = json.loads((folder / "interventions.json").read_text())  # notebook 06 left it
+    assert intervention_scores(run) == records
     assert [r["factor"] for r in records[::3]] == list(run.data.factor_names)
-    assert {r["moved"] for r in records} == {"traversal", "exchange, one unit", "exchange, all units"}
+    assert {r["moved"] for r in records} == {"traversal", "interchange, one unit", "interchange, all units"}
     assert all(set(one["units"]) <= set(whole["units"]) for one, whole in zip(records[1::3], records[2::3], strict=True))
-    assert all(r["count"] == run.config.control_images for r in records[::3])
+    assert all(r["count"] == run.config.intervention_images for r in records[::3])
 
 
 def test_the_probe_is_trained_once_and_says_how_well_it_reads(study, tmp_path):
     config = make_config("smoke")
-    train_factor_probe(config, tmp_path / "factor_probe")
-    trained = study / "runs" / "rooms3d-smoke" / "factor_probe"
+    train_factor_classifier(config, tmp_path / "factor_classifier")
+    trained = study / "runs" / "rooms3d-smoke" / "factor_classifier"
     weights = "model.safetensors"
-    assert (tmp_path / "factor_probe" / weights).read_bytes() == (trained / weights).read_bytes()
+    assert (tmp_path / "factor_classifier" / weights).read_bytes() == (trained / weights).read_bytes()
     before = (trained / weights).stat().st_mtime_ns
-    train_factor_probe(config, trained)
+    train_factor_classifier(config, trained)
     assert (trained / weights).stat().st_mtime_ns == before
     accuracy = json.loads((trained / "provenance.json").read_text())["accuracy"]
     run = load_run(trained.parent / "pruned-seed0")
     assert list(accuracy) == list(run.data.factor_names)
-    assert read(load_factor_probe(run), run.data.images[:3]).shape == (3, 6)
+    assert read(load_factor_classifier(run), run.data.images[:3]).shape == (3, 6)
 
 
 def test_without_factors_there_is_nothing_to_read(study, tmp_path):
-    with pytest.raises(ValueError, match="has no factors for a probe to read"):
-        train_factor_probe(make_config("smoke", f"folder:{_pictures(tmp_path)}"), tmp_path / "factor_probe")
-    assert not (tmp_path / "factor_probe" / "model.safetensors").exists()
+    with pytest.raises(ValueError, match="has no factors for a classifier to read"):
+        train_factor_classifier(make_config("smoke", f"folder:{_pictures(tmp_path)}"), tmp_path / "factor_classifier")
+    assert not (tmp_path / "factor_classifier" / "model.safetensors").exists()
 
 
 def _pictures(folder):
@@ -105,5 +105,5 @@ def _pictures(folder):
 def test_a_missing_probe_is_named(study, tmp_path):
     run = load_run(study / "runs" / "rooms3d-smoke" / "pruned-seed0")
     run.folder = tmp_path / "pruned-seed0"
-    with pytest.raises(ValueError, match=r"factor_probe/model.safetensors: there is no such checkpoint"):
-        load_factor_probe(run)
+    with pytest.raises(ValueError, match=r"factor_classifier/model.safetensors: there is no such checkpoint"):
+        load_factor_classifier(run)

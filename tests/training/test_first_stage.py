@@ -13,8 +13,8 @@ from dyga.config import make_config
 from dyga.data import load_dataset
 from dyga.method.diffusion import to_tensor
 from dyga.method.first_stages import PooledAutoencoder, VQAutoencoder
-from dyga.training.first_stage import StoredLatents, store_latents, train_first_stage
 from dyga.training import first_stage
+from dyga.training.first_stage import StoredLatents, store_latents, train_first_stage
 
 
 @pytest.fixture

@@ -2,12 +2,13 @@
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from conftest import ROOT
 
-from dyga.study import pipeline
+from dyga.study import workers
 
 
 def executable(path: Path, text: str) -> None:
@@ -26,32 +27,32 @@ def path(tmp_path, monkeypatch):
 
 def test_without_a_gpu_one_worker_a_core_with_one_thread(path, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 3, 5})
-    slots = pipeline.worker_slots()
+    slots = workers.worker_slots()
     assert len(slots) == 3 and slots[0]["OMP_NUM_THREADS"] == "1"
     executable(path / "nvidia-smi", "echo no devices >&2; exit 9")
-    assert pipeline.worker_slots() == slots
+    assert workers.worker_slots() == slots
 
 
 def test_one_worker_a_gpu(path, monkeypatch):
     executable(path / "nvidia-smi", "echo 0; echo 1")
-    assert pipeline.worker_slots() == [{"CUDA_VISIBLE_DEVICES": "0"}, {"CUDA_VISIBLE_DEVICES": "1"}]
+    assert workers.worker_slots() == [{"CUDA_VISIBLE_DEVICES": "0"}, {"CUDA_VISIBLE_DEVICES": "1"}]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
-    assert pipeline.worker_slots() == [{"CUDA_VISIBLE_DEVICES": "3"}]
+    assert workers.worker_slots() == [{"CUDA_VISIBLE_DEVICES": "3"}]
 
 
 def test_workers_run_side_by_side_and_a_failed_one_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(pipeline, "worker_slots", lambda: [{"SLOT": "a"}, {"SLOT": "b"}])
+    monkeypatch.setattr(workers, "worker_slots", lambda: [{"SLOT": "a"}, {"SLOT": "b"}])
     script = 'echo "$SLOT" > "$1/slot"; n=0; until [ -f "$2" ]; do sleep 0.1; n=$((n+1)); [ $n -lt 100 ] || exit 1; done'
     executable(tmp_path / "wait", script)
 
     def job(own: str, other: str) -> list[str]:
         return [str(tmp_path / "wait"), str(tmp_path / own), str(tmp_path / other / "slot"), str(tmp_path / own)]
 
-    pipeline._run_workers([job("one", "two"), job("two", "one"), job("three", "one")])
+    workers.run_workers([job("one", "two"), job("two", "one"), job("three", "one")])
     assert {(tmp_path / name / "slot").read_text().strip() for name in ("one", "two")} == {"a", "b"}
     executable(tmp_path / "fail", "echo first; echo out of luck; exit 3")
     with pytest.raises(RuntimeError, match=r"four failed: out of luck \(see .*four/output.txt\)"):
-        pipeline._run_workers([[str(tmp_path / "fail"), str(tmp_path / "four")]])
+        workers.run_workers([[str(tmp_path / "fail"), str(tmp_path / "four")]])
 
 
 @pytest.mark.parametrize(("task", "calls"), [
@@ -61,6 +62,7 @@ def test_workers_run_side_by_side_and_a_failed_one_is_named(tmp_path, monkeypatc
 ])  # fmt: skip
 def test_each_task_of_the_slurm_array_trains_its_own_run(tmp_path, task, calls):
     executable(tmp_path / ".venv" / "bin" / "dyga", f'echo "$@" >> {tmp_path}/calls')
+    executable(tmp_path / ".venv" / "bin" / "python", f'cd {ROOT}; exec {sys.executable} "$@"')
     executable(tmp_path / "runs" / "cars3d-smoke" / "first_stage" / "model.safetensors", "")
     places = {"SLURM_ARRAY_TASK_ID": task, "SLURM_SUBMIT_DIR": str(tmp_path)}
     subprocess.run([str(ROOT / "dyga" / "study" / "slurm.sh"), "cars3d", "smoke"], env=os.environ | places, check=True)

@@ -1,0 +1,111 @@
+"""Executes a study's notebooks and gathers their report."""
+
+import hashlib
+import json
+import os
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import nbformat
+
+from dyga.data import prepare_dataset
+from dyga.provenance import checkout, write_atomically
+from dyga.study import report
+from dyga.study.study import Study
+
+
+def notebook_paths(numbers: tuple[int, ...] | None = None) -> list[Path]:
+    """The notebooks in their order, or those numbered so. ValueError lists the numbers that exist."""
+    root = checkout()
+    if root is None:
+        raise ValueError("the notebooks are not part of the installed package: clone the repository and use its ./run_all.sh")
+    paths = {int(path.name[:2]): path for path in sorted((root / "notebooks").glob("[0-9][0-9]_*.ipynb"))}
+    unknown = [n for n in numbers or () if n not in paths]
+    if unknown:
+        raise ValueError(f"unknown notebook {unknown[0]:02d}: valid are {', '.join(f'{n:02d}' for n in paths)}")
+    return [paths[n] for n in numbers or paths]
+
+
+def reproduce(study: Study, numbers: tuple[int, ...] | None = None) -> Path:
+    """Executes the notebooks with papermill and gathers runs/.../report.html; returns its path.
+
+    An executed copy whose source, parameters, package and runs are unchanged is kept. RuntimeError if a cell fails: the copy
+    with the error is kept as <name>.failed.ipynb.
+    """
+    paths = notebook_paths(numbers)
+    target = study.runs / "notebooks"
+    target.mkdir(parents=True, exist_ok=True)
+
+    def paths_of(digits: str) -> list[Path]:
+        return sorted((path for path in paths if path.name[1] in digits), key=lambda path: digits.index(path.name[1]))
+
+    start = time.monotonic()
+    # Once, before the workers need it. One thread per kernel: two kernels with two threads each would wait for each other.
+    prepare_dataset(study.dataset, study.data_dir or None)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    # Two at a time. 01 needs no training; 03 to 06 and 08 need 02, the longest first; 07 needs the others.
+    for stage in (paths_of("12"), paths_of("64358"), paths_of("7")):
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(lambda path: _execute(path, target / path.name, study), stage))
+    executed = [target / path.name for path in notebook_paths() if (target / path.name).exists()]
+    page = study.runs / "report.html"
+    newest = max(path.stat().st_mtime for path in executed)
+    if not page.exists() or page.stat().st_mtime < newest:
+        seconds = round(time.monotonic() - start, 1)
+        executed.sort(key=lambda path: not path.name.startswith("07"))  # the answer comes first
+        report.gather(executed, page, title=f"dyga: {study.name}", provenance=study.origin(seconds=seconds))
+    return page
+
+
+def _execute(source: Path, executed: Path, study: Study) -> None:
+    import papermill
+
+    parameters = {name: getattr(study, name) for name in Study.__dataclass_fields__}
+    parameters["root"] = str(Path(study.root).resolve())
+    valid = papermill.inspect_notebook(str(source))
+    if set(valid) != set(parameters):
+        raise ValueError(f"{source.name}: its parameters are {sorted(valid)}: valid are {sorted(parameters)}")
+    stamp = executed.with_suffix(".stamp")
+    if executed.exists() and stamp.exists() and stamp.read_text() == _fingerprint(source, parameters, study):
+        print(f"{source.stem}: up to date", flush=True)
+        return
+    start = time.monotonic()
+    print(f"{source.stem}: running", flush=True)
+    partial = executed.with_suffix(".failed.ipynb")
+    loud = source.stem.endswith("training")
+    try:
+        papermill.execute_notebook(
+            str(source),
+            str(partial),
+            parameters=parameters,
+            kernel_name="python3",
+            cwd=str(source.parent),
+            progress_bar=False,
+            stderr_file=sys.stderr if loud else None,
+            # Silences tornado's messages about kernels that are shut down while they answer.
+            extra_arguments=[
+                "--IPKernelApp.log_level=50",
+                "--IPKernelApp.exec_lines=import logging; logging.getLogger('tornado').setLevel(50)",
+            ],
+        )
+    except papermill.PapermillExecutionError as error:
+        words = f"{error.ename}: {error.evalue}"
+        raise RuntimeError(f"{source.stem}, cell {error.exec_count}: {words} (see {partial})") from None
+    os.replace(partial, executed)
+    report.notebook_html(executed, executed.with_suffix(".html"))
+    write_atomically(stamp, _fingerprint(source, parameters, study))
+    print(f"{source.stem}: done in {time.monotonic() - start:.0f} s", flush=True)
+
+
+def _fingerprint(source: Path, parameters: dict, study: Study) -> str:
+    """A hash of what an executed notebook depends on: its source, parameters, the package and the study's results."""
+    package = sorted(Path(__file__).parent.parent.rglob("*.py"))
+    results = [study.folder(c) / "metrics.json" for c in study.configs()] if "data" not in source.stem else []
+    digest = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode())
+    cells = [cell.source for cell in nbformat.read(source, as_version=4).cells]
+    digest.update(json.dumps(cells).encode())
+    for path in [*package, *results]:
+        digest.update(path.read_bytes() if path.exists() else b"absent")
+    return digest.hexdigest()
