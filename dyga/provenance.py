@@ -1,11 +1,9 @@
 """Where a result comes from (commit, versions, hardware, seconds), and files that are complete or absent."""
 
-import fcntl
 import json
 import os
 import platform
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
@@ -73,18 +71,18 @@ def exit_if_orphaned() -> None:
 @contextmanager
 def locked(folder: Path, patience: float = 60.0) -> Iterator[None]:
     """Holds `folder` for one process; waits up to `patience` seconds. RuntimeError if another keeps it."""
+    from filelock import FileLock, Timeout  # here, since the command line checks its options without any package
+
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as handle:
-        deadline = time.monotonic() + patience
-        while True:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise RuntimeError(f"{folder} is in use by another run: wait for it or stop it") from None
-                time.sleep(0.2)
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=patience, poll_interval=0.2)
+    except Timeout:
+        raise RuntimeError(f"{folder} is in use by another run: wait for it or stop it") from None
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def _version(name: str) -> str:

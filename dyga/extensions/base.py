@@ -1,11 +1,8 @@
 """The interface through which an idea is added to the model or to its training."""
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 from torch import Tensor, nn
-
-if TYPE_CHECKING:
-    from dyga.training.loop import Training
 
 
 class Extension(nn.Module):
@@ -30,6 +27,6 @@ class Extension(nn.Module):
         """Is called when the anchors are fitted, with the feature buffer's scalars (n, units, scalars_per_unit) and features (n,
         units, dim) and with the options of `GaussianAnchors.fit`."""
 
-    def after_step(self, training: "Training") -> None:
-        """Is called after each update of the weights. `training` holds model, optimiser, batches, config and the number of steps
-        done (`training.done`)."""
+    def after_step(self, training: Any) -> None:
+        """Is called after each update of the weights. `training`, a `dyga.training.loop.Training`, holds model, optimiser,
+        batches, config and the number of steps done (`training.done`)."""

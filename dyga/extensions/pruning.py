@@ -7,7 +7,7 @@ and Lőrincz 2007). A unit of two scalars is a surface, which can hold a ring of
 """
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,9 +17,6 @@ from torch import Tensor, nn
 from dyga.extensions.base import Extension
 from dyga.method import FeatureExtractor, LatentUnitDiffusion
 from dyga.seeds import step_seed
-
-if TYPE_CHECKING:
-    from dyga.training.loop import Training
 
 START, END = 0.4, 0.85  # shares of the training between which the rounds take place
 BATCH = 128  # with the same noise for all scalars, enough to see a loss increase of 1%
@@ -66,7 +63,7 @@ class Pruning(Extension):
         """Sets pruned scalars to 0."""
         return scalars * self.active.flatten()
 
-    def after_step(self, training: "Training") -> None:
+    def after_step(self, training: Any) -> None:
         """One round, if it is due after this step; the same in every process."""
         config = training.config
         if training.done not in (np.linspace(START, END, self.rounds) * config.steps).astype(int):

@@ -1,12 +1,12 @@
 """`dyga bench`: the anchors' speed and quality beside scikit-learn's, how long a reader waits for a picture, and how well a
 training step uses the machine."""
 
-import resource
 import time
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+import psutil
 import torch
 from sklearn.mixture import GaussianMixture
 from threadpoolctl import threadpool_limits
@@ -173,10 +173,8 @@ def bench_training(config: Config, batch: int, repeats: int = 5) -> pd.DataFrame
         flops = counter.get_total_flops()
         row = {"part": name, "ms": 1e3 * seconds, "images/s": batch / seconds, "GFLOP/image": flops / batch / 1e9}
         table.append(row | {"share of matmul rate": flops / seconds / rate})
-    memory = (
-        torch.cuda.max_memory_allocated() if device.type == "cuda" else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    )
-    return pd.DataFrame(table).assign(**{"peak memory, GB": memory / 1e9})
+    memory = torch.cuda.max_memory_allocated() if device.type == "cuda" else psutil.Process().memory_info().rss
+    return pd.DataFrame(table).assign(**{"memory, GB": memory / 1e9})
 
 
 def _matmul_rate_of(device: torch.device, dtype: torch.dtype, size: int = 4_096) -> float:

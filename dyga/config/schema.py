@@ -1,17 +1,12 @@
-"""Settings: one frozen dataclass, standard library only. Profiles and variants are named sets of settings.
-
-The defaults are those of arXiv 2410.23820 (section 4 and the released configuration files): profile `paper`, variant `full`.
-"""
+"""The settings: names, meanings, types and valid values; and how they are read from text."""
 
 import ast
-import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
 from difflib import get_close_matches
-from pathlib import Path
-from typing import Any, NamedTuple, get_type_hints
+from typing import Any, get_type_hints
 
 
 def setting(default: Any, meaning: str, low: float | None = None, high: float | None = None, choices: tuple[str, ...] = ()):
@@ -102,148 +97,6 @@ IDENTITY = ("profile", "dataset", "variant", "seed", "changes", "extensions")
 SETTINGS = {f.name: f.metadata for f in fields(Config) if f.name not in IDENTITY}
 TYPES = get_type_hints(Config)
 
-# Each profile's departures from the paper: value and reason.
-QUICK: dict[str, tuple[Any, str]] = {
-    "first_stage": (
-        "pooled",
-        "4x4 average pooling, whitened: no training before the diffusion but of a small decoder",
-    ),
-    "first_stage_steps": (300, "the pooled decoder converges in under a minute"),
-    "extractor_kernels": (((8, 4), (4, 2), (4, 2)), "strides of 4, 2, 2 leave 16 positions: six times cheaper at 64x64"),
-    "extractor_channels": ((32, 64, 64), "a narrower extractor suffices for a rendered world"),
-    "units": (32, "with decorrelation, 32 units find each factor in fewer steps than 20"),
-    "unit_hidden": ((64, 128), "narrower unit MLPs; the units stay curves in 32 dimensions"),
-    "normalise_scalars": (True, "raises DCI from .06 to .19 at a small budget"),
-    "final_relu": (False, "a final ReLU left 62 to 82% of the features dead"),
-    "unet_channels": ((32, 64), "0.7 M parameters: 8 steps a second on one core"),
-    "res_blocks": (1, "faster"),
-    "attention_levels": ((0, 1), "cross attention at both resolutions"),
-    "heads": (4, "narrower channels need fewer heads"),
-    "transformer": (False, "self attention and feed-forward took most of the time without a gain"),
-    "dropout": (0.0, "few steps do not overfit"),
-    "refit_every": (200, "a run has about a thousand steps, so anchors are fitted more often"),
-    "feature_buffer": (4_096, "4,096 recent rows give stable anchors at this rate"),
-    "anchor_bins": (256, "a fit takes half a second, under 3% of the training time"),
-    "anchor_iterations": (20, "warm starts need few iterations"),
-    "prediction": ("v_prediction", "raises DCI from .16 to .29 at a small budget"),
-    "loss": ("mse", "the usual loss for velocity prediction"),
-    "steps": (1_100, "three variants, baselines and report in about ten minutes on two cores"),
-    "batch": (64, "more and smaller steps in the same time"),
-    "lr": (4e-3, "a short run of a small network needs a higher rate"),
-    "weight_decay": (0.01, "AdamW's default"),
-    "beta2": (0.99, "with .999 the loss jumps at this rate"),
-    "warmup": (100, "the high rate needs a warm-up"),
-    "decay": (0.3, "linear decay over the last 30% of the steps"),
-    "clip": (1.0, "limits the gradient at the high rate"),
-    "ema": (0.0, "averaging over a short run gave no gain"),
-    "checkpoint_every": (100, "a checkpoint about every 12 seconds"),
-    "precision": ("float32", "CPUs compute in float32"),
-    "evaluation_images": (20_000, "the protocols draw 15,000 images"),
-    "dci_estimator": ("lightgbm", "nearly the same values in a thirtieth of the time"),
-    "classifier_steps": (200, "reads five factors of rooms3d without error, orientation in 98% of the images"),
-    "intervention_images": (64, "64 traversals and 64 interchanges per factor take 15 seconds"),
-}
-_SMALL = "as small as the tests allow"
-SMOKE = QUICK | {
-    name: (value, _SMALL)
-    for name, value in dict(
-        first_stage_steps=20,
-        units=8,
-        prune_rounds=5,
-        min_scalars=6,
-        steps=40,
-        batch=16,
-        warmup=5,
-        refit_every=15,
-        feature_buffer=512,
-        checkpoint_every=10,
-        evaluation_images=1_000,
-        num_train=600,
-        num_test=300,
-        classifier_steps=10,
-        intervention_images=8,
-    ).items()
-}
-LONG = QUICK | {"steps": (3_300, "three times the steps of quick")}
-LONGER = QUICK | {"steps": (4_400, "four times the steps of quick: a run takes about ten minutes on one core")}
-PROFILES: dict[str, dict[str, tuple[Any, str]]] = {"quick": QUICK, "smoke": SMOKE, "long": LONG, "longer": LONGER, "paper": {}}
-
-
-class Variant(NamedTuple):
-    """A named set of settings: how figures call it, what it adds or removes, and the settings."""
-
-    title: str
-    summary: str
-    settings: dict[str, Any]
-
-
-_DECORRELATED = dict(decorrelation=0.05, kurtosis=0.01)
-# The first seven are `all`; `ablation` has all of them.
-VARIANTS: dict[str, Variant] = {
-    "encdiff": Variant("EncDiff", "the baseline: neither idea", dict(skip_dropout=0.0, anchoring=0.0)),
-    "skip_dropout": Variant("Skip dropout only", "Skip Dropout only", dict(anchoring=0.0)),
-    "anchoring": Variant("Anchoring only", "Dynamic Gaussian Anchoring only", dict(skip_dropout=0.0)),
-    "full": Variant("Full (DyGA + SD)", "the paper's method: both ideas", {}),
-    "decorrelated": Variant("Decorrelated", "full, with penalties on correlation and kurtosis", _DECORRELATED),
-    "two_scalars": Variant(
-        "Two scalars", "decorrelated, with two scalars per unit", dict(decorrelation=0.025, scalars_per_unit=2, kurtosis=0.05)
-    ),
-    "pruned": Variant(
-        "Pruned",
-        "decorrelated without skip dropout; unneeded scalars are pruned, dependent units are merged",
-        _DECORRELATED
-        | dict(scalars_per_unit=2, skip_dropout=0.0, prune_loss_increase=0.01, prune_explained=0.5, merge_dependence=0.4),
-    ),
-    "decorrelated_without_anchoring": Variant(
-        "Decorrelated, no anchoring", "decorrelated, without anchoring", _DECORRELATED | dict(anchoring=0.0)
-    ),
-    "decorrelated_without_skip_dropout": Variant(
-        "Decorrelated, no skip dropout", "decorrelated, without skip dropout", _DECORRELATED | dict(skip_dropout=0.0)
-    ),
-    "decorrelated_subspace": Variant(
-        "Decorrelated, subspaces", "decorrelated, aligned to the anchors' subspaces", _DECORRELATED | dict(alignment="subspace")
-    ),
-    "decorrelated_quantised": Variant(
-        "Decorrelated, quantised", "decorrelated, each unit quantised to ten values", _DECORRELATED | dict(quantiser_values=10)
-    ),
-}
-ALL_VARIANTS = tuple(VARIANTS)[:7]
-DEFAULT_VARIANTS = ("encdiff", "full", "pruned")
-# Number of images by name.
-DATASETS = {
-    "rooms3d": 480_000,
-    "shapes3d": 480_000,
-    "mpi3d_toy": 1_036_800,
-    "mpi3d_realistic": 1_036_800,
-    "mpi3d_real": 1_036_800,
-    "cars3d": 17_568,
-    "dsprites": 737_280,
-    "celeba": 202_599,
-}
-IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-
-
-def make_config(
-    profile: str = "quick",
-    dataset: str = "rooms3d",
-    variant: str = "pruned",
-    seed: int = 0,
-    changes: str | Mapping[str, str] = "",
-) -> Config:
-    """The settings of a variant in a profile, with `changes` as "steps=3000, units=16". ValueError for an unknown name, a wrong
-    type or an impossible combination."""
-    for name, value, valid in (("profile", profile, PROFILES), ("variant", variant, VARIANTS)):
-        if value not in valid:
-            raise ValueError(f"unknown {name} '{value}': valid are {', '.join(valid)}")
-    if dataset not in DATASETS and not dataset.startswith("folder:"):
-        raise ValueError(f"unknown data set '{dataset}': valid are {', '.join(DATASETS)}, folder:PATH")
-    changed = parse_changes(changes)
-    values = {name: value for name, (value, _) in PROFILES[profile].items()} | VARIANTS[variant].settings | changed
-    config = Config(**values, profile=profile, dataset=dataset, variant=variant, seed=seed)
-    config = replace(config, changes=", ".join(f"{name}={_as_text(value)}" for name, value in changed.items()))
-    validate(config)
-    return config
-
 
 def parse_changes(changes: str | Mapping[str, str]) -> dict[str, Any]:
     """ "steps=3000, units=16" (or a mapping of names to texts) -> values by name, in the settings' order. ValueError for an
@@ -285,7 +138,7 @@ def _parse(name: str, text: str) -> Any:
         return value
     except (ValueError, KeyError, SyntaxError, TypeError, IndexError):
         kinds = {bool: "true or false", int: "a whole number", float: "a finite number"}
-        valid = ", ".join(metadata["choices"]) or kinds.get(kind) or f"whole numbers, as {_as_text(getattr(Config, name))}"
+        valid = ", ".join(metadata["choices"]) or kinds.get(kind) or f"whole numbers, as {as_text(getattr(Config, name))}"
         raise ValueError(f"setting {name}='{text}': valid is {valid}") from None
 
 
@@ -294,10 +147,10 @@ def _numbers(value: Any) -> list:
     return [n for part in value for n in _numbers(part)] if isinstance(value, tuple) else [value]
 
 
-def _as_text(value: Any) -> str:
+def as_text(value: Any) -> str:
     """A setting's value as `--set` reads it."""
     if isinstance(value, tuple):
-        return ",".join(f"({_as_text(part)})" if isinstance(part, tuple) else str(part) for part in value)
+        return ",".join(f"({as_text(part)})" if isinstance(part, tuple) else str(part) for part in value)
     return str(value).lower() if isinstance(value, bool | None) else str(value)
 
 
@@ -309,10 +162,10 @@ def validate(config: Config) -> None:
         for number in _numbers(value) if low is not None and value is not None else ():
             if not low <= number <= (float("inf") if high is None else high):
                 valid = f"at least {low}" if high is None else f"from {low} to {high}"
-                raise ValueError(f"setting {name}={_as_text(value)}: valid is {valid}")
+                raise ValueError(f"setting {name}={as_text(value)}: valid is {valid}")
     kernels, levels = config.extractor_kernels, len(config.unet_channels)
     if any(not isinstance(kernel, tuple) or len(kernel) != 2 for kernel in kernels):
-        raise ValueError(f"setting extractor_kernels={_as_text(kernels)}: valid are pairs of kernel and stride, as (4,2),(4,2)")
+        raise ValueError(f"setting extractor_kernels={as_text(kernels)}: valid are pairs of kernel and stride, as (4,2),(4,2)")
     latent = 16 if config.first_stage == "vq" else 8
     shared = config.scalars_per_unit > 1 and config.quantiser_values
     wrong = {
@@ -339,50 +192,11 @@ def validate(config: Config) -> None:
             raise ValueError(f"impossible settings: {problem}")
 
 
-def check_variants(configs: Iterable[Config]) -> None:
-    """ValueError if changed settings make two variants the same."""
-    made: dict[Config, str] = {}
-    for config in configs:
-        same = made.setdefault(replace(config, variant=""), config.variant)
-        if same != config.variant:
-            raise ValueError(f"with {config.changes} the variants {same} and {config.variant} are the same: leave one out")
-
-
-def check_batch(config: Config) -> None:
-    """ValueError if a batch set by hand is larger than the data set, whose images are counted and not opened."""
-    count = DATASETS.get(config.dataset)
-    if count is None:
-        paths = Path(config.dataset.removeprefix("folder:")).expanduser().rglob("*")
-        count = sum(path.suffix.lower() in IMAGE_SUFFIXES for path in paths)
-    if "batch" in parse_changes(config.changes) and count and config.batch > count:
-        raise ValueError(
-            f"batch={config.batch}: {config.dataset} has {count:,} images; choose a batch of at most that (--set batch=N)"
-        )
-
-
 def _extractor_size(kernels: tuple[tuple[int, int], ...], size: int = 64) -> int:
     """Height of the last feature map of the extractor."""
     for kernel, stride in kernels:
         size = (size + 2 * ((kernel - stride + 1) // 2) - kernel) // stride + 1
     return size
-
-
-def describe_settings(config: Config) -> list[dict[str, str]]:
-    """One record per setting: name, value, the paper's value, meaning, and the reason where the value departs from the paper."""
-    changed = parse_changes(config.changes)
-    rows = []
-    for name, metadata in SETTINGS.items():
-        value, paper = getattr(config, name), getattr(Config, name)
-        reason = ""
-        if name in changed:
-            reason = "changed by hand"
-        elif name in VARIANTS[config.variant].settings:
-            reason = f"variant {config.variant}: {VARIANTS[config.variant].summary}"
-        elif value != paper:
-            reason = PROFILES[config.profile][name][1]
-        texts = {"value": _as_text(value), "paper": _as_text(paper)}
-        rows.append({"name": name, **texts, "meaning": metadata["meaning"], "reason": reason})
-    return rows
 
 
 def from_json(text: str) -> Config:
@@ -396,34 +210,3 @@ def from_json(text: str) -> Config:
         return tuple(map(as_tuple, value)) if isinstance(value, list) else value
 
     return Config(**{name: as_tuple(value) for name, value in values.items()})
-
-
-def parse_variants(text: str) -> tuple[str, ...]:
-    """'encdiff,full' -> variant names in the order given; 'all': the first seven; 'ablation': every one. ValueError lists the
-    valid."""
-    sets = {"all": ALL_VARIANTS, "ablation": tuple(VARIANTS)}
-    names = sets.get(text) or tuple(dict.fromkeys(text.split(",")))
-    for name in names:
-        if name not in VARIANTS:
-            raise ValueError(f"unknown variant '{name}': valid are {', '.join([*VARIANTS, *sets])}")
-    return names
-
-
-def parse_numbers(text: str, what: str, low: int, high: int) -> tuple[int, ...]:
-    """'0,2' or '0-4' or both mixed -> numbers. ValueError, naming `what`, unless all lie in low..high."""
-    try:
-        spans = [tuple(map(int, part.split("-"))) for part in text.split(",")]
-        if any(len(span) > 2 or not low <= span[0] <= span[-1] <= high for span in spans):
-            raise ValueError
-    except ValueError:
-        raise ValueError(f"{what} '{text}': valid are numbers from {low} to {high}, as 0,1 or 0-4") from None
-    return tuple(dict.fromkeys(n for span in spans for n in range(span[0], span[-1] + 1)))
-
-
-def study_name(profile: str, dataset: str, changes: str = "") -> str:
-    """The folder of a study: <dataset>-<profile>, then what was changed, as 'rooms3d-quick+steps=3000'."""
-    slug = "folder-" + dataset.rstrip("/").split("/")[-1].split(":")[-1] if ":" in dataset else dataset
-    changed = "".join(f"+{name}={_as_text(value)}" for name, value in parse_changes(changes).items())
-    if len(changed) > 80 or re.search(r"[^\w+=.,-]", changed):
-        changed = f"+{hashlib.sha256(changed.encode()).hexdigest()[:10]}"
-    return f"{slug}-{profile}{changed}"

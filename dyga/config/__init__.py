@@ -1,0 +1,36 @@
+"""Settings: one frozen dataclass, profiles and variants as named sets of settings. Standard library only."""
+
+from dyga.config.arguments import check_batch, check_variants, parse_numbers, parse_variants, study_name
+from dyga.config.presets import (
+    ALL_VARIANTS,
+    DATASETS,
+    DEFAULT_VARIANTS,
+    IMAGE_SUFFIXES,
+    PROFILES,
+    VARIANTS,
+    Variant,
+    describe_settings,
+    make_config,
+)
+from dyga.config.schema import Config, from_json, parse_changes, validate
+
+__all__ = [
+    "ALL_VARIANTS",
+    "DATASETS",
+    "DEFAULT_VARIANTS",
+    "IMAGE_SUFFIXES",
+    "PROFILES",
+    "VARIANTS",
+    "Config",
+    "Variant",
+    "check_batch",
+    "check_variants",
+    "describe_settings",
+    "from_json",
+    "make_config",
+    "parse_changes",
+    "parse_numbers",
+    "parse_variants",
+    "study_name",
+    "validate",
+]

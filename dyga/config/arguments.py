@@ -1,0 +1,62 @@
+"""Arguments of commands and studies: lists of variants and seeds, names of folders, and checks before the work starts."""
+
+import hashlib
+import re
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from dyga.config.presets import ALL_VARIANTS, DATASETS, IMAGE_SUFFIXES, VARIANTS
+from dyga.config.schema import Config, as_text, parse_changes
+
+
+def parse_variants(text: str) -> tuple[str, ...]:
+    """'encdiff,full' -> variant names in the order given; 'all': the first seven; 'ablation': every one. ValueError lists the
+    valid."""
+    sets = {"all": ALL_VARIANTS, "ablation": tuple(VARIANTS)}
+    names = sets.get(text) or tuple(dict.fromkeys(text.split(",")))
+    for name in names:
+        if name not in VARIANTS:
+            raise ValueError(f"unknown variant '{name}': valid are {', '.join([*VARIANTS, *sets])}")
+    return names
+
+
+def parse_numbers(text: str, what: str, low: int, high: int) -> tuple[int, ...]:
+    """'0,2' or '0-4' or both mixed -> numbers. ValueError, naming `what`, unless all lie in low..high."""
+    try:
+        spans = [tuple(map(int, part.split("-"))) for part in text.split(",")]
+        if any(len(span) > 2 or not low <= span[0] <= span[-1] <= high for span in spans):
+            raise ValueError
+    except ValueError:
+        raise ValueError(f"{what} '{text}': valid are numbers from {low} to {high}, as 0,1 or 0-4") from None
+    return tuple(dict.fromkeys(n for span in spans for n in range(span[0], span[-1] + 1)))
+
+
+def study_name(profile: str, dataset: str, changes: str = "") -> str:
+    """The folder of a study: <dataset>-<profile>, then what was changed, as 'rooms3d-quick+steps=3000'."""
+    slug = "folder-" + dataset.rstrip("/").split("/")[-1].split(":")[-1] if ":" in dataset else dataset
+    changed = "".join(f"+{name}={as_text(value)}" for name, value in parse_changes(changes).items())
+    if len(changed) > 80 or re.search(r"[^\w+=.,-]", changed):
+        changed = f"+{hashlib.sha256(changed.encode()).hexdigest()[:10]}"
+    return f"{slug}-{profile}{changed}"
+
+
+def check_variants(configs: Iterable[Config]) -> None:
+    """ValueError if changed settings make two variants the same."""
+    made: dict[Config, str] = {}
+    for config in configs:
+        same = made.setdefault(replace(config, variant=""), config.variant)
+        if same != config.variant:
+            raise ValueError(f"with {config.changes} the variants {same} and {config.variant} are the same: leave one out")
+
+
+def check_batch(config: Config) -> None:
+    """ValueError if a batch set by hand is larger than the data set, whose images are counted and not opened."""
+    count = DATASETS.get(config.dataset)
+    if count is None:
+        paths = Path(config.dataset.removeprefix("folder:")).expanduser().rglob("*")
+        count = sum(path.suffix.lower() in IMAGE_SUFFIXES for path in paths)
+    if "batch" in parse_changes(config.changes) and count and config.batch > count:
+        raise ValueError(
+            f"batch={config.batch}: {config.dataset} has {count:,} images; choose a batch of at most that (--set batch=N)"
+        )
