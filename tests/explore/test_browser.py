@@ -147,11 +147,8 @@ def test_the_report_s_static_explorers_work_offline(browser, study, tmp_path):
     page.on("pageerror", lambda error: errors.append(error))
     page.goto(f"file://{file}")
     static = page.locator(".static-traversals")
-    unit, other, chooser = (
-        static.locator("input[data-unit]").nth(0),
-        static.locator("input[data-unit]").nth(1),
-        "input[data-image]",
-    )
+    unit, other = (static.locator("input[data-unit]").nth(i) for i in range(2))
+    chooser = static.locator("input[data-image]")
     start, position = drawn(static), unit.input_value()
     unit.press("Home" if int(position) > 5 else "End")
     moved = drawn(static)
@@ -159,9 +156,9 @@ def test_the_report_s_static_explorers_work_offline(browser, study, tmp_path):
     other.press("Home" if int(other.input_value()) > 5 else "End")
     assert unit.input_value() == position and drawn(static) != moved  # one unit at a time
     static.screenshot(path=SCREENSHOTS / "report_sliders.png")
-    static.locator(chooser).press("ArrowRight")
+    chooser.press("ArrowRight")
     another = drawn(static)
-    static.locator(chooser).press("ArrowLeft")
+    chooser.press("ArrowLeft")
     assert drawn(static) == start != another
 
     interchange = page.locator(".static-interchange")
