@@ -270,7 +270,7 @@ def test_differences_are_filled_where_the_interval_leaves_out_zero():
 def test_sample_efficiency_averages_the_seeds():
     figure = plots.sample_efficiency({"full": ([10, 100], [[0.2, 0.6], [0.4, 0.8]])}, chance=0.1)
     assert np.allclose(figure.axes[0].lines[0].get_ydata(), [0.3, 0.7])
-    assert "guessing" in words_of(figure)
+    assert "chance" in words_of(figure)
 
 
 @pytest.mark.parametrize(
@@ -289,7 +289,7 @@ def test_sample_efficiency_averages_the_seeds():
         (lambda: plots.anchors_over_training({"a": ([1, 2], np.ones((3, 4)))}), r"'a' has counts \(3, 4\)"),
         (lambda: plots.anchor_scatter({"a": plots.Cloud(np.ones((3, 4)), [1, 2, 3], [])}), r"xy \(3, 4\)"),
         (lambda: plots.anchor_scatter({"a": features(1, np.ones((4, 3)))}), "4 colours but values up to 9"),
-        (lambda: plots.anchor_samples("a", features(2), pictures(1), [2]), r"1 images for anchors \[2\] of 2"),
+        (lambda: plots.anchor_samples("a", features(2), pictures(1), [2]), r"1 images for anchors \[2\], the unit has 2"),
         (lambda: plots.heat_map({"a": np.ones((3, 4))}, ["x"]), r"need \(units, 1\)"),
         (lambda: plots.sample_efficiency({"a": ([1, 2, 3], [0.1])}), "1 accuracies for 3 sizes"),
         (lambda: plots.ablation({}), "nothing to draw"),
