@@ -17,6 +17,7 @@ from dyga.data import read_image
 from dyga.explore.run import GRID_SIZE, Run, Unit
 
 SHOWN = 6  # units with a control at first; in a traversal, a checkbox shows the others
+STRIP = 8  # images along a unit's range
 
 
 def png(image: np.ndarray, scale: int = 5) -> bytes:
@@ -112,15 +113,14 @@ class Explorer(ipywidgets.VBox):
 
 
 class TraversalExplorer(Explorer):
-    """One slider per unit; the decoded image follows. A strip shows the full range of the unit moved last.
+    """One slider per active unit. The image is decoded after every change; a strip shows the full range of the unit moved last.
 
-    `images` are the data set to choose from, uint8 (n, 64, 64, 3), and `first` is the row shown first. `units` default to the
-    run's active units. The strip has `count` images.
+    `images` are the data set to choose from, uint8 (n, 64, 64, 3), and `first` is the row shown first.
     """
 
-    def __init__(self, run: Run, images: np.ndarray, units: Sequence[Unit] | None = None, first: int = 0, count: int = 8):
-        self._run, self._count, self._moving = run, count, False
-        self.rows = [UnitSlider(unit, run.anchors_along(unit.index)[0].tolist()) for unit in units or run.active_units]
+    def __init__(self, run: Run, images: np.ndarray, first: int = 0):
+        self._run, self._moving = run, False
+        self.rows = [UnitSlider(unit, run.anchors_along(unit.index)[0].tolist()) for unit in run.active_units]
         self._decode = lru_cache(maxsize=1_024)(self._decode_moved)
         self._decode_strip = lru_cache(maxsize=256)(self._decode_range)
         self.chooser = ImageChooser(images, first, "image", self.start)
@@ -128,7 +128,7 @@ class TraversalExplorer(Explorer):
         self.snap.disabled = not any(row.anchors for row in self.rows)
         self.all = ipywidgets.Checkbox(False, description=f"all {len(self.rows)} units", indent=False, layout={"width": "130px"})
         self.reset = ipywidgets.Button(description="reset", layout={"width": "80px"})
-        self.source, self.result, self.strip = _view(128), _view(320), _view(116 * count)
+        self.source, self.result, self.strip = _view(128), _view(320), _view(116 * STRIP)
         self.caption = ipywidgets.Label()
         self.reset.on_click(lambda _: self.start())
         self.snap.observe(lambda _: self._snap(), "value")
@@ -191,19 +191,18 @@ class TraversalExplorer(Explorer):
         return png(self._run.decode(self._with(moved)[None])[0])
 
     def _decode_range(self, key: str, others: tuple[tuple[int, int], ...], unit: int) -> bytes:
-        return strip(self._run.decode(self._run.traversal_features(self._with(others), unit, self._count)))
+        return strip(self._run.decode(self._run.traversal_features(self._with(others), unit, STRIP)))
 
 
 class InterchangeExplorer(Explorer):
     """Latent interchange (paper, Figure 3): tick the units to take from the target; the result shows the changed source.
 
     `images` are the data set to choose from, uint8 (n, 64, 64, 3), and `first` are the rows of the first source and target.
-    `units` default to the run's active units. A factor may be spread over several units: the checkbox `whole` includes all units
-    with the factor of a ticked unit.
+    A factor may be spread over several units: the checkbox `whole` includes all units with the factor of a ticked unit.
     """
 
-    def __init__(self, run: Run, images: np.ndarray, units: Sequence[Unit] | None = None, first: tuple[int, int] = (0, 1)):
-        self._run, self.units = run, list(units or run.active_units)
+    def __init__(self, run: Run, images: np.ndarray, first: tuple[int, int] = (0, 1)):
+        self._run, self.units = run, run.active_units
         self.source = ImageChooser(images, first[0], "source", self.show)
         self.target = ImageChooser(images, first[1], "target", self.show)
         self.ticks = [ipywidgets.Checkbox(False, description=str(u), indent=False, layout={"width": "240px"}) for u in self.units]
