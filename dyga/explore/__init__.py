@@ -1,4 +1,4 @@
-"""Trained models to look at: `load_run`, widgets for notebooks, and explorers that need no kernel."""
+"""Explore trained models: `load_run`, widgets for notebooks, and static explorers that need no kernel."""
 
 from dyga.explore.run import Run, Unit, load_run
 

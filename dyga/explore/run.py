@@ -1,4 +1,4 @@
-"""A trained model to play with: encode, decode, traverse, swap, attention."""
+"""A trained model: encode, decode, traversal, interchange and attention maps."""
 
 import json
 from collections.abc import Sequence
@@ -19,22 +19,29 @@ from dyga.extensions import Extension, build_model
 from dyga.method.diffusion import to_images, to_tensor
 from dyga.method.first_stages import FIRST_STAGES
 
+GRID_SIZE = 201  # points on a unit's traversal grid, hence positions of a slider
+
 
 class Unit(NamedTuple):
-    """A latent unit by its number, and the factor that it follows best with their NMI; None where factors are not known."""
+    """A latent unit: its index, its factor, and the NMI between the two. Both are None if the data set has no factors."""
 
     index: int
     factor: str | None = None
     score: float | None = None
 
     def __str__(self) -> str:
-        """'object hue .71 (unit 12)'."""
-        named = f"{self.factor.replace('_', ' ')} {self.score:.2f} ".replace(" 0.", " .") if self.factor else ""
-        return f"{named}(unit {self.index})" if named else f"unit {self.index}"
+        """For example 'object hue .71 (unit 12)', or 'unit 12' without a factor."""
+        if self.factor is None:
+            return f"unit {self.index}"
+        return f"{self.factor.replace('_', ' ')} {self.score:.2f} (unit {self.index})".replace(" 0.", " .")
 
 
 class Run:
-    """One trained variant. Made by `load_run`; images are uint8 (n, 64, 64, 3), features float32 (n, units, dim)."""
+    """One trained variant, opened by `load_run`.
+
+    Images are uint8 (n, 64, 64, 3). Features are float32 (n, units, dim), before alignment to the anchors. Methods that decode
+    take the number of sampling `steps` and the `seed` of the initial noise.
+    """
 
     def __init__(self, folder: Path, data_dir: Path | None = None, extensions: Sequence[Extension] = ()):
         self.folder = folder
@@ -57,24 +64,24 @@ class Run:
 
     @cached_property
     def data(self):
-        """The data set that the run was trained on."""
+        """The training data set."""
         return load_dataset(self.config.dataset, self.data_dir)
 
     @cached_property
     def first_stage(self):
-        """The first stage that the study's runs share."""
+        """The pretrained first stage, shared by all runs of a study."""
         stage = FIRST_STAGES[self.config.first_stage]().eval().requires_grad_(False)
         load_model(self.folder.parent / "first_stage" / "model.safetensors", stage)
         return stage.to(self.device)
 
     @cached_property
     def log(self) -> list[dict]:
-        """The training log's records."""
+        """The records of the training log, log.jsonl."""
         return [json.loads(line) for line in (self.folder / "log.jsonl").read_text().splitlines()]
 
     @cached_property
     def metrics(self) -> dict:
-        """metrics.json. ValueError if the run was not evaluated yet."""
+        """The contents of metrics.json. ValueError if the run has not been evaluated."""
         path = self.folder / "metrics.json"
         if not path.exists():
             raise ValueError(f"{self.folder} has no metrics.json: run notebook 02_training or 'dyga evaluate' first")
@@ -82,7 +89,11 @@ class Run:
 
     @cached_property
     def projection(self) -> dict[str, np.ndarray]:
-        """Each unit's principal axis, from codes.safetensors: mean and axis (units, dim)."""
+        """The contents of codes.safetensors. ValueError if the run has not been evaluated.
+
+        Each unit's `mean` and principal `axis` (units, dim), the evaluated `rows` (n,) of the data set, their `codes` (n, units),
+        and the scalars of the traversal grid, `path` (201, units * scalars).
+        """
         path = self.folder / "codes.safetensors"
         if not path.exists():
             raise ValueError(f"{self.folder} has no codes: run notebook 02_training or 'dyga evaluate' first")
@@ -90,7 +101,7 @@ class Run:
 
     @torch.no_grad()
     def encode(self, images: np.ndarray) -> np.ndarray:
-        """Images (n, 64, 64, 3) uint8 -> features (n, units, dim), before alignment. ValueError for other shapes or types."""
+        """Encode images (n, 64, 64, 3) uint8 to features (n, units, dim), before alignment. ValueError for other input."""
         images = np.asarray(images)
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (64, 64, 3):
             raise ValueError(f"images is {images.dtype} {images.shape}: valid is uint8 (n, 64, 64, 3)")
@@ -99,7 +110,10 @@ class Run:
         return torch.cat(parts).numpy() if parts else np.zeros((0, self.config.units, self.config.unit_dim), np.float32)
 
     def decode(self, features: np.ndarray, steps: int = 10, seed: int = 0) -> np.ndarray:
-        """Features (n, units, dim) -> images (n, 64, 64, 3) uint8, all from one noise tensor. ValueError for other shapes."""
+        """Decode features (n, units, dim) to images (n, 64, 64, 3) uint8, all from the same initial noise.
+
+        ValueError if the shape is wrong or a value is not finite.
+        """
         features = np.asarray(features, dtype=np.float32)
         expected = (self.config.units, self.config.unit_dim)
         if features.ndim != 3 or features.shape[1:] != expected or not np.isfinite(features).all():
@@ -111,17 +125,20 @@ class Run:
         return np.concatenate(parts) if parts else np.zeros((0, 64, 64, 3), np.uint8)
 
     def codes(self, images: np.ndarray) -> np.ndarray:
-        """Images -> (n, units): each unit's first principal component, what the metrics see."""
+        """Encode images to codes (n, units): each unit's first principal component, the input of the metrics."""
         return self.project(self.encode(images))
 
     def project(self, features: np.ndarray) -> np.ndarray:
-        """Features (n, units, dim) -> codes (n, units) along the axes fitted when the run was evaluated."""
+        """Project features (n, units, dim) on the principal axes of the evaluation: codes (n, units)."""
         return project(features, self.projection["mean"], self.projection["axis"])
 
     @cached_property
     def active_units(self) -> list[Unit]:
-        """The units whose codes spread at least a twentieth as far as the widest's: with factors, first the one assigned to each
-        factor, in the factors' order, then the others by how well they follow any; else by spread."""
+        """The units whose codes have at least 5% of the largest standard deviation.
+
+        With factors: first the unit assigned to each factor, in the order of the factors, then the other units by their highest
+        NMI with any factor. Without factors: by decreasing standard deviation.
+        """
         spread = self.projection["codes"].std(axis=0)
         active = spread >= 0.05 * spread.max()
         if self.data.factors is None:
@@ -133,58 +150,75 @@ class Run:
         return [Unit(u, names[f], float(nmi[u, f])) for u, f in pairs if active[u]]
 
     def following(self, unit: Unit) -> list[int]:
-        """The numbers of all active units that follow the factor of `unit`, its own among them; that alone without factors."""
+        """The indices of `unit` and of all active units with the same factor. Only `unit` itself without factors."""
         same = (other.index for other in self.active_units if other.factor and other.factor == unit.factor)
         return sorted({unit.index, *same})
 
     @cached_property
-    def curve(self) -> np.ndarray:
-        """(201, units, dim): each unit's features along the way through the scalars of the evaluated sample (`unit_path`)."""
+    def traversal_grid(self) -> np.ndarray:
+        """Features along each unit's range, (201, units, dim). The grid index, 0 to 200, runs along the scalars of the evaluated
+        sample (`dyga.study.evaluation.unit_path`)."""
         grid = torch.from_numpy(self.projection["path"])
         with torch.no_grad():
             return self.model.features(grid.to(self.device)).cpu().numpy()
 
     @torch.no_grad()
     def align(self, features: np.ndarray) -> np.ndarray:
-        """Features (n, units, dim) -> as the denoiser is told them: drawn toward their anchors, if the variant has any."""
+        """Align features (n, units, dim) to their anchors: the denoiser's input. Unchanged in a variant without anchors."""
         return self.model.align(torch.from_numpy(features).to(self.device)).cpu().numpy()
 
     def assign(self, features: np.ndarray) -> np.ndarray:
-        """Features (n, units, dim) -> (n, units) int64: the number of the anchor that each is drawn to."""
+        """The index of the anchor to which each of the features (n, units, dim) is assigned, (n, units) int64."""
         return self.anchors.assign(torch.from_numpy(features).to(self.device)).cpu().numpy()
 
-    def places(self, features: np.ndarray) -> np.ndarray:
-        """Features (units, dim) -> where on each unit's `curve` they are, (units,) int64 from 0 to 200."""
-        return np.linalg.norm(self.curve - features, axis=-1).argmin(axis=0)
+    def grid_indices(self, features: np.ndarray) -> np.ndarray:
+        """The index of the nearest point on each unit's traversal grid: features (units, dim) -> (units,) int64, 0 to 200."""
+        return np.linalg.norm(self.traversal_grid - features, axis=-1).argmin(axis=0)
 
     def anchors_along(self, unit: int) -> tuple[np.ndarray, np.ndarray]:
-        """A unit's anchors in their order along its range: places on its `curve` (k,) int64, means (k, dim). None in a run
-        without anchoring."""
+        """A unit's anchors, ordered along its traversal grid: the nearest grid indices (k,) int64 and the means (k, dim).
+
+        k is 0 in a run without anchoring. ValueError for an unknown unit.
+        """
         self._check_units([unit])
         used = self.anchors.mask[unit] if self.config.anchoring else slice(0)
         means = self.anchors.means[unit][used].cpu().numpy()
-        places = np.linalg.norm(self.curve[:, None, unit] - means, axis=-1).argmin(axis=0)
-        order = np.argsort(places, kind="stable")
-        return places[order], means[order]
+        indices = np.linalg.norm(self.traversal_grid[:, None, unit] - means, axis=-1).argmin(axis=0)
+        order = np.argsort(indices, kind="stable")
+        return indices[order], means[order]
 
     def at_anchor(self, features: np.ndarray, unit: int, anchor: int, steps: int = 10, seed: int = 0) -> np.ndarray:
-        """Images decoded from features (n, units, dim) with one unit at its anchor number `anchor` along its range."""
+        """Decode features (n, units, dim) with one unit set to one of its anchors, numbered as in `anchors_along`.
+
+        Returns images (n, 64, 64, 3). ValueError for an unknown unit or anchor.
+        """
         _, means = self.anchors_along(unit)
         if not 0 <= anchor < len(means):
-            raise ValueError(f"anchor {anchor}: unit {unit} has {len(means)}, numbered from 0")
+            raise ValueError(f"anchor {anchor}: unit {unit} has {len(means)} anchors, numbered from 0")
         features = features.copy()
         features[:, unit] = means[anchor]
         return self.decode(features, steps, seed)
 
     def traverse(self, image: np.ndarray, unit: int, count: int = 8, steps: int = 10, seed: int = 0) -> np.ndarray:
-        """`count` images along one unit's range, the other units held at those of `image` (64, 64, 3)."""
+        """Vary one unit of `image` (64, 64, 3) along its range and keep the others fixed: `count` images. ValueError for an
+        unknown unit."""
         self._check_units([unit])
-        features = np.repeat(self.encode(image[None]), count, axis=0)
-        features[:, unit] = self.curve[np.linspace(0, 200, count).round().astype(int), unit]
-        return self.decode(features, steps, seed)
+        return self.decode(self.traversal_features(self.encode(image[None])[0], unit, count), steps, seed)
 
-    def swap(self, source: np.ndarray, target: np.ndarray, units: Sequence[int], steps: int = 10, seed: int = 0) -> np.ndarray:
-        """Latent interchange (paper, Figure 3): `source` with `units` taken from `target`; one image or (n, 64, 64, 3)."""
+    def traversal_features(self, features: np.ndarray, unit: int, count: int) -> np.ndarray:
+        """Copies of features (units, dim) in which one unit takes `count` evenly spaced values of its traversal grid:
+        (count, units, dim)."""
+        moved = np.repeat(features[None], count, axis=0)
+        moved[:, unit] = self.traversal_grid[even_indices(count), unit]
+        return moved
+
+    def interchange(
+        self, source: np.ndarray, target: np.ndarray, units: Sequence[int], steps: int = 10, seed: int = 0
+    ) -> np.ndarray:
+        """Latent interchange (paper, Figure 3): decode `source` with `units` replaced by those of `target`.
+
+        Both are one image (64, 64, 3) or n images, and so is the result. ValueError for an unknown unit.
+        """
         self._check_units(units)
         single = np.ndim(source) == 3
         features = self.encode(source[None] if single else source)
@@ -194,8 +228,10 @@ class Run:
 
     @torch.no_grad()
     def attention(self, images: np.ndarray, steps: int = 10, seed: int = 0) -> np.ndarray:
-        """Images (n, 64, 64, 3) -> (n, units, h, w): cross-attention maps while sampling, averaged over steps, heads and the
-        layers, each brought to the finest resolution."""
+        """Cross-attention maps (n, units, h, w) of images (n, 64, 64, 3) during sampling (paper, Figure 4).
+
+        Maps are averaged over steps, heads and layers; each layer is first interpolated to the size of the latent.
+        """
         layers = self.model.denoiser.keep_attention(True)
         maps: list[Tensor] = []
         size = self.model.latent_shape[-1]
@@ -226,5 +262,10 @@ def load_run(folder: str | Path, data_dir: str | Path | None = None, extensions:
 
 
 def project(features: np.ndarray, mean: np.ndarray, axis: np.ndarray) -> np.ndarray:
-    """Features (n, units, dim) -> codes (n, units) along each unit's axis (units, dim), from its mean (units, dim)."""
+    """Project features (n, units, dim), centred by `mean` (units, dim), on each unit's `axis` (units, dim): codes (n, units)."""
     return np.einsum("nud,ud->nu", features, axis) - np.einsum("ud,ud->u", mean, axis)
+
+
+def even_indices(count: int) -> np.ndarray:
+    """`count` evenly spaced indices of the traversal grid, from 0 to 200."""
+    return np.linspace(0, GRID_SIZE - 1, count).round().astype(int)

@@ -1,4 +1,4 @@
-"""Sliders that live in a page without a kernel, server or network: every frame is decoded beforehand and embedded."""
+"""Static explorers: HTML with sliders that needs no kernel, server or network. Every frame is decoded in advance and embedded."""
 
 import base64
 import hashlib
@@ -10,33 +10,35 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from dyga.explore.run import Run, Unit
+from dyga.explore.run import Run, Unit, even_indices
 
 _STYLE = """
-.live{display:flex;flex-wrap:wrap;gap:1.2rem;align-items:center;justify-content:center;margin:1.2rem 0;
+.static-explorer{display:flex;flex-wrap:wrap;gap:1.2rem;align-items:center;justify-content:center;margin:1.2rem 0;
  font:14px/1.4 system-ui,-apple-system,"Segoe UI",Roboto,"Liberation Sans",sans-serif}
-.live canvas{width:var(--side,256px);height:var(--side,256px);image-rendering:pixelated;border-radius:4px}
-.live div{display:grid;gap:.35rem}.live label{display:grid;grid-template-columns:9.5em 200px;align-items:center;gap:.6rem}
-.live label.tick{grid-template-columns:1.4em auto}.live input[type=range]{width:100%;margin:0}
-.live span{text-align:center;color:#656d76}
+.static-explorer canvas{width:var(--side,256px);height:var(--side,256px);image-rendering:pixelated;border-radius:4px}
+.static-explorer div{display:grid;gap:.35rem}
+.static-explorer label{display:grid;grid-template-columns:9.5em 200px;align-items:center;gap:.6rem}
+.static-explorer label.tick{grid-template-columns:1.4em auto}
+.static-explorer input[type=range]{width:100%;margin:0}
+.static-explorer span{text-align:center;color:#656d76}
 """.replace("\n", "")
 
-# Both scripts find their own figure by its id, hold one sheet of frames, and draw a frame of it on a canvas.
+# Each script finds its figure by id, loads one sheet of frames, and draws frames of it on canvases.
 _FRAME = """
 const root=document.getElementById("ID"),data=DATA,sheet=new Image(),n=data.side;
 const draw=(name,row,column)=>{const c=root.querySelector(`canvas[data-name=${name}]`).getContext("2d");
  c.drawImage(sheet,column*n,row*n,n,n,0,0,n,n);};
 """
-_SLIDERS = """
-const picture=root.querySelector("input[data-picture]"),units=[...root.querySelectorAll("input[data-unit]")];
-const rest=()=>units.forEach((u,i)=>{u.value=data.places[picture.value][i];});
-const show=i=>draw("picture",picture.value*units.length+i,units[i].value);
-units.forEach((u,i)=>u.addEventListener("input",()=>{const v=u.value;rest();u.value=v;show(i);}));
-picture.addEventListener("input",()=>{rest();show(0);});
-sheet.onload=()=>{rest();show(0);};sheet.src=data.sheet;
+_TRAVERSALS = """
+const image=root.querySelector("input[data-image]"),units=[...root.querySelectorAll("input[data-unit]")];
+const reset=()=>units.forEach((u,i)=>{u.value=data.start[image.value][i];});
+const show=i=>draw("image",image.value*units.length+i,units[i].value);
+units.forEach((u,i)=>u.addEventListener("input",()=>{const v=u.value;reset();u.value=v;show(i);}));
+image.addEventListener("input",()=>{reset();show(0);});
+sheet.onload=()=>{reset();show(0);};sheet.src=data.sheet;
 """
-_EXCHANGE = """
-const pair=root.querySelector("input[data-picture]"),ticks=[...root.querySelectorAll("input[data-unit]")];
+_INTERCHANGE = """
+const pair=root.querySelector("input[data-image]"),ticks=[...root.querySelectorAll("input[data-unit]")];
 const whole=root.querySelector("input[data-whole]");
 const show=()=>{const p=+pair.value,full=2**ticks.length-1;let set=0;ticks.forEach((t,i)=>{if(t.checked)set|=1<<i;});
  draw("source",2*p,full+1);draw("target",2*p+1,full+1);draw("result",2*p+(whole.checked?1:0),set);};
@@ -45,71 +47,69 @@ sheet.onload=show;sheet.src=data.sheet;
 """
 
 
-class Live(str):
-    """HTML that shows itself in a notebook and stays alive in an exported page."""
+class StaticExplorer(str):
+    """HTML that a notebook displays, and that still works in an exported page."""
 
     def _repr_html_(self) -> str:
         return str(self)
 
 
-def traversals(run: Run, images: np.ndarray, units: Sequence[Unit], count: int = 11) -> Live:
-    """A slider per unit and one for the picture; images uint8 (n, 64, 64, 3). A unit's slider moves that unit alone, through
-    `count` places of its range; the others go back to the picture's own."""
+def traversals(run: Run, images: np.ndarray, units: Sequence[Unit], count: int = 11) -> StaticExplorer:
+    """One slider per unit and one to choose among images (n, 64, 64, 3) uint8.
+
+    A unit's slider moves only that unit, through `count` values of its traversal grid; the other units return to the image's own.
+    """
     features = run.encode(images)
-    grid = np.linspace(0, len(run.curve) - 1, count).round().astype(int)
-    index = [unit.index for unit in units]
-    own = np.stack([run.places(f)[index] for f in features])
-    rest = np.abs(grid - own[..., None]).argmin(axis=-1)
-    along = np.broadcast_to(features[:, None, None], (len(images), len(units), count, *features.shape[1:])).copy()
-    for u, unit in enumerate(index):
-        along[:, u, :, unit] = run.curve[grid, unit]
-        # At rest a slider shows the picture's own units, not the nearest place of its range.
-        along[np.arange(len(images)), u, rest[:, u]] = features
-    frames = run.decode(along.reshape(-1, *features.shape[1:]))
+    own = np.stack([run.grid_indices(f) for f in features])[:, [unit.index for unit in units]]
+    start = np.abs(even_indices(count) - own[..., None]).argmin(axis=-1)
+    moved = np.stack([[run.traversal_features(f, unit.index, count) for unit in units] for f in features])
+    # The start position shows the image's own features, not the nearest point of the grid.
+    moved[np.arange(len(images))[:, None], np.arange(len(units)), start] = features[:, None]
+    frames = run.decode(moved.reshape(-1, *features.shape[1:]))
     frames = frames.reshape(len(images) * len(units), count, *frames.shape[1:])
-    controls = [_range("picture", "data-picture", len(images))]
+    controls = [_range("image", "data-image", len(images))]
     controls += [_range(_name(unit), f'data-unit="{u}"', count) for u, unit in enumerate(units)]
-    body = f"<div>{''.join(controls)}</div>{_canvas('picture', frames.shape[2])}"
-    return _figure("sliders", frames, body, _SLIDERS, places=rest.tolist())
+    body = f"<div>{''.join(controls)}</div>{_canvas('image', frames.shape[2])}"
+    return _figure("traversals", frames, body, _TRAVERSALS, start=start.tolist())
 
 
-def interchange(run: Run, sources: np.ndarray, targets: np.ndarray, units: Sequence[Unit]) -> Live:
-    """A tick per unit to take it from the target, for pairs of pictures, uint8 (n, 64, 64, 3); one more tick takes every unit
-    that follows a ticked one's factor. At most seven units, since every combination is decoded."""
+def interchange(run: Run, sources: np.ndarray, targets: np.ndarray, units: Sequence[Unit]) -> StaticExplorer:
+    """Latent interchange (paper, Figure 3) between pairs of images, both (n, 64, 64, 3) uint8.
+
+    One checkbox per unit takes it from the target. One more extends the choice to all units with the same factors. ValueError for
+    more than seven units, since every combination is decoded, or if the numbers of images differ.
+    """
     if len(units) > 7 or len(sources) != len(targets):
-        raise ValueError(
-            f"live interchange: {len(units)} units, {len(sources)} sources, {len(targets)} targets: at most 7 units, pairs"
-        )
+        counts = f"{len(units)} units, {len(sources)} sources, {len(targets)} targets"
+        raise ValueError(f"static interchange: {counts}: valid are at most 7 units, and as many sources as targets")
     before, after = run.encode(sources), run.encode(targets)
     groups = [run.following(unit) for unit in units]
-    swapped = np.repeat(before[:, None, None], 2, axis=1).repeat(2 ** len(units), axis=2)
+    features = np.repeat(before[:, None, None], 2, axis=1).repeat(2 ** len(units), axis=2)
     for combination in range(2 ** len(units)):
         chosen = [i for i in range(len(units)) if combination >> i & 1]
         for whole, taken in enumerate(([units[i].index for i in chosen], [u for i in chosen for u in groups[i]])):
-            swapped[:, whole, combination, taken] = after[:, taken]
-    frames = run.decode(swapped.reshape(-1, *before.shape[1:])).reshape(len(sources) * 2, -1, *sources.shape[1:])
-    # The untouched pictures stand at the end of the rows of their pair.
-    ends = np.stack([sources, targets], axis=1).reshape(-1, 1, *sources.shape[1:])
-    ticks = "".join(_tick(_name(unit), f'data-unit="{i}"') for i, unit in enumerate(units))
-    controls = (
-        _range("pair", "data-picture", len(sources)) + ticks + _tick("with every unit that follows the factor", "data-whole")
-    )
+            features[:, whole, combination, taken] = after[:, taken]
+    frames = run.decode(features.reshape(-1, *before.shape[1:])).reshape(len(sources) * 2, -1, *sources.shape[1:])
+    # The last column holds the original images: a pair's source in its first row, the target in its second.
+    originals = np.stack([sources, targets], axis=1).reshape(-1, 1, *sources.shape[1:])
+    controls = [_range("pair", "data-image", len(sources))]
+    controls += [_checkbox(_name(unit), f'data-unit="{i}"') for i, unit in enumerate(units)]
+    controls += [_checkbox("include all units of the same factor", "data-whole")]
     canvases = "".join(_canvas(name, sources.shape[1], name) for name in ("source", "target", "result"))
-    return _figure(
-        "exchange", np.concatenate([frames, ends], axis=1), f"<div>{controls}</div>{canvases}", _EXCHANGE, width="150px"
-    )
+    body = f"<div>{''.join(controls)}</div>{canvases}"
+    return _figure("interchange", np.concatenate([frames, originals], axis=1), body, _INTERCHANGE, width="150px")
 
 
 def _name(unit: Unit) -> str:
     return unit.factor.replace("_", " ") if unit.factor else str(unit)
 
 
-def _range(label: str, kind: str, count: int) -> str:
-    return f'<label>{html.escape(label)}<input type="range" {kind} min="0" max="{count - 1}" value="0"></label>'
+def _range(label: str, attribute: str, count: int) -> str:
+    return f'<label>{html.escape(label)}<input type="range" {attribute} min="0" max="{count - 1}" value="0"></label>'
 
 
-def _tick(label: str, kind: str) -> str:
-    return f'<label class="tick"><input type="checkbox" {kind}>{html.escape(label)}</label>'
+def _checkbox(label: str, attribute: str) -> str:
+    return f'<label class="tick"><input type="checkbox" {attribute}>{html.escape(label)}</label>'
 
 
 def _canvas(name: str, side: int, title: str = "") -> str:
@@ -117,15 +117,15 @@ def _canvas(name: str, side: int, title: str = "") -> str:
     return f'<div>{caption}<canvas data-name="{name}" width="{side}" height="{side}"></canvas></div>'
 
 
-def _figure(kind: str, rows: np.ndarray, body: str, script: str, width: str = "256px", **data) -> Live:
-    """rows (r, c, H, W, 3) become one sheet of frames."""
-    high, wide = rows.shape[2:4]
-    sheet = rows.transpose(0, 2, 1, 3, 4).reshape(rows.shape[0] * high, rows.shape[1] * wide, 3)
+def _figure(kind: str, frames: np.ndarray, body: str, script: str, width: str = "256px", **data) -> StaticExplorer:
+    """The complete HTML. Frames (rows, columns, H, W, 3) uint8 become one sheet; `data` is passed to the script."""
+    high, wide = frames.shape[2:4]
+    sheet = frames.transpose(0, 2, 1, 3, 4).reshape(frames.shape[0] * high, frames.shape[1] * wide, 3)
     buffer = io.BytesIO()
     Image.fromarray(sheet).save(buffer, "webp", quality=88, method=4)
     uri = "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
-    name = f"live-{kind}-{hashlib.sha256(uri.encode()).hexdigest()[:8]}"
+    name = f"static-{kind}-{hashlib.sha256(uri.encode()).hexdigest()[:8]}"
     values = json.dumps({"side": wide, "sheet": uri} | data)
     code = "(()=>{" + (_FRAME.replace("ID", name).replace("DATA", values) + script) + "})();"
-    figure = f'<div class="live live-{kind}" id="{name}" style="--side:{width}">{body}</div>'
-    return Live(f"<style>{_STYLE}</style>{figure}<script>{code}</script>")
+    figure = f'<div class="static-explorer static-{kind}" id="{name}" style="--side:{width}">{body}</div>'
+    return StaticExplorer(f"<style>{_STYLE}</style>{figure}<script>{code}</script>")

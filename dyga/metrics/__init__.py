@@ -1,6 +1,7 @@
 """Disentanglement metrics: functions of (codes (n, units), factors (n, factors)) with typed results."""
 
 from dyga.metrics.dci import DCI, dci
+from dyga.metrics.downstream import SampleEfficiency, sample_efficiency
 from dyga.metrics.factor_vae import BetaVAEScore, FactorVAEScore, beta_vae_score, factor_vae_score
 from dyga.metrics.fid import FrechetInceptionDistance, fid, frechet_distance
 from dyga.metrics.infomec import InfoMEC, infomec
@@ -22,6 +23,7 @@ __all__ = [
     "MutualInformationGap",
     "NormalisedMutualInformation",
     "Purity",
+    "SampleEfficiency",
     "TotalAUROCDifference",
     "anchor_purity",
     "beta_vae_score",
@@ -35,6 +37,7 @@ __all__ = [
     "mig",
     "modularity_explicitness",
     "nmi",
+    "sample_efficiency",
     "sap",
     "total_auroc_difference",
     "unit_order",

@@ -1,4 +1,4 @@
-"""Every figure of the notebooks, the report and the README: plain arrays in, a matplotlib figure out."""
+"""Figures of the notebooks, the report and the README. Each function takes arrays and returns a matplotlib figure."""
 
 from dyga.plots.anchors import Cloud, anchor_samples, anchor_scatter, anchor_stages, cloud
 from dyga.plots.charts import (

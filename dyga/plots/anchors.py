@@ -1,4 +1,4 @@
-"""Anchors: a unit's features with them, pictures decoded from them, and the stages in which they are found."""
+"""Figures of the anchors: scatter plots of features, images decoded at anchors, and the stages of the anchor selection."""
 
 import colorsys
 from collections.abc import Mapping, Sequence
@@ -17,8 +17,10 @@ from dyga.plots.style import GREY, INK, PALETTE, WIDTH, new_figure, panel_grid, 
 
 
 class Cloud(NamedTuple):
-    """One unit's features in two dimensions, `xy` (n, 2), with the values of a factor (n,) and the unit's anchors (k, 2).
-    `colours` are one RGB row per factor value 0..v-1 (for hues, the hues themselves); without, viridis in order."""
+    """One unit's features in two dimensions, `xy` (n, 2), the values of a factor (n,), and the unit's anchors (k, 2).
+
+    `colours` (v, 3) are RGB rows in 0 to 1, one per factor value 0 to v-1; by default those of viridis in order.
+    """
 
     xy: np.ndarray
     values: np.ndarray
@@ -28,21 +30,27 @@ class Cloud(NamedTuple):
 
 
 def cloud(features: np.ndarray, anchors: np.ndarray, values: np.ndarray | None = None, factor: str = "") -> Cloud:
-    """One unit's features (n, dim) and anchors (k, dim) in the two dimensions of most variance. PCA, since a unit is a curve in
-    its space, which the paper's PaCMAP spreads into a blob. A hue is drawn in its own colour."""
-    plane = PCA(2).fit(features)
+    """Project one unit's features (n, dim) and anchors (k, dim) to their first two principal components.
+
+    The paper uses PaCMAP, but a unit's features lie on a curve, and PaCMAP does not preserve it. `values` (n,) are those of
+    `factor`; a hue is drawn in its own colours.
+    """
+    pca = PCA(2).fit(features)
     number = 1 if values is None else int(values.max()) + 1
     colours = np.array([colorsys.hsv_to_rgb(v / number, 0.95, 0.95) for v in range(number)]) if "hue" in factor else None
     values = np.zeros(len(features), int) if values is None else values
-    flat = plane.transform(anchors) if len(anchors) else np.zeros((0, 2))
-    return Cloud(plane.transform(features), values, flat, factor, colours)
+    projected = pca.transform(anchors) if len(anchors) else np.zeros((0, 2))
+    return Cloud(pca.transform(features), values, projected, factor, colours)
 
 
 @styled
 def anchor_scatter(points: Mapping[str, Cloud], marked: int | None = None) -> Figure:
-    """The paper's Figure 1, above: per title one unit's features, coloured by a factor, with its anchors. `marked` is the
-    number of one anchor to stand out."""
-    figure, panels = panel_grid(len(points), 3.7, "Figure 1: one latent unit's features and its anchors")
+    """Scatter plots as in the upper part of the paper's Figure 1, one panel per title.
+
+    A panel shows a unit's features, coloured by a factor, and its anchors. `marked` is the index of an anchor to highlight.
+    ValueError if a shape is wrong, or if a panel has more factor values than colours.
+    """
+    figure, panels = panel_grid(len(points), 3.7, "Figure 1: features of a latent unit and its anchors")
     for axes, (title, cloud) in zip(panels, points.items(), strict=True):
         _draw(figure, axes, title, cloud)
         if marked is not None:
@@ -55,19 +63,21 @@ def anchor_scatter(points: Mapping[str, Cloud], marked: int | None = None) -> Fi
 
 @styled
 def anchor_samples(title: str, cloud: Cloud, images: Sequence[np.ndarray], numbers: Sequence[int]) -> Figure:
-    """The paper's Figure 1 whole: a unit's cloud with its anchors numbered, and below it pictures decoded with the unit at
-    each of the anchors in `numbers`; images (k, H, W, 3) uint8, one an anchor."""
+    """The paper's Figure 1: a scatter plot of one unit with numbered anchors, and below it the images decoded at these anchors.
+
+    Images are (k, H, W, 3) uint8, one for each anchor index in `numbers`. ValueError if their numbers differ.
+    """
     if len(images) != len(numbers) or not len(images) or max(numbers) >= len(cloud.anchors):
-        raise ValueError(f"anchor_samples: {len(images)} images for anchors {list(numbers)} of {len(cloud.anchors)}")
+        raise ValueError(f"anchor_samples: {len(images)} images for anchors {list(numbers)}, the unit has {len(cloud.anchors)}")
     side = min(0.92, (WIDTH - 0.2) / len(images))
-    figure = new_figure(WIDTH, 3.9 + 1.25 * side, "Figure 1: a latent unit, its anchors, and pictures decoded from them")
+    figure = new_figure(WIDTH, 3.9 + 1.25 * side, "Figure 1: a latent unit, its anchors, and images decoded at them")
     above, below = figure.subfigures(2, 1, height_ratios=(3.9, 1.25 * side))
     axes = above.subplots()
     _draw(above, axes, title, cloud, aspect=70)
     axes.margins(0.03, 0.12)
     for number in numbers:
-        place = np.asarray(cloud.anchors)[number]
-        axes.annotate(str(number), place, (7, 7), textcoords="offset points", fontsize=9, fontweight="bold", color=INK, zorder=5,
+        anchor = np.asarray(cloud.anchors)[number]
+        axes.annotate(str(number), anchor, (7, 7), textcoords="offset points", fontsize=9, fontweight="bold", color=INK, zorder=5,
                       path_effects=[mpl.patheffects.withStroke(linewidth=2.5, foreground="white")])  # fmt: skip
     for panel, image, number in zip(np.atleast_1d(below.subplots(1, len(images))), images, numbers, strict=True):
         panel.imshow(image)
@@ -88,7 +98,7 @@ def _draw(figure: Figure, axes: Axes, title: str, cloud: Cloud, aspect: int = 28
     shades = mpl.colormaps["viridis"](np.linspace(0, 0.97, len(names))) if cloud.colours is None else cloud.colours
     scale = ListedColormap(np.asarray(shades))
     norm = BoundaryNorm(np.arange(len(names) + 1) - 0.5, len(names))
-    order = np.random.default_rng(0).permutation(len(xy))  # so that no value always lies on top
+    order = np.random.default_rng(0).permutation(len(xy))  # so that no value always covers the others
     dots = axes.scatter(*xy[order].T, c=index[order], cmap=scale, norm=norm, s=5, linewidths=0, rasterized=True)
     if len(anchors):
         size = 46 if len(anchors) <= 12 else 20
@@ -109,16 +119,19 @@ def _draw(figure: Figure, axes: Axes, title: str, cloud: Cloud, aspect: int = 28
 
 @styled
 def anchor_stages(stages: Mapping[str, tuple]) -> Figure:
-    """The paper's Figure 2(b) on real features: per stage of the anchor selection a panel with (xy (n, 2) features, means (k, 2),
-    covariances (k, 2, 2)), each Gaussian as an ellipse of two standard deviations."""
-    figure, panels = panel_grid(len(stages), 3.0, "Figure 2(b): the stages of the anchor selection", most=4)
+    """The paper's Figure 2(b) on real features: one panel per stage of the anchor selection.
+
+    A stage is (features (n, 2), means (k, 2), covariances (k, 2, 2)). Each Gaussian is an ellipse with semi-axes of two standard
+    deviations. ValueError if a shape is wrong.
+    """
+    figure, panels = panel_grid(len(stages), 3.0, "Figure 2(b): the stages of the anchor selection", max_columns=4)
     colours = mpl.colormaps["tab20"]
     for axes, (title, (xy, means, covariances)) in zip(panels, stages.items(), strict=True):
         if np.shape(xy)[1:] != (2,) or np.shape(covariances) != (len(means), 2, 2):
             raise ValueError(f"anchor_stages: '{title}' has xy {np.shape(xy)} and covariances {np.shape(covariances)}")
         axes.scatter(*np.asarray(xy).T, s=2, color=GREY, linewidths=0, rasterized=True)
         values, vectors = np.linalg.eigh(covariances)
-        smallest = 0.012 * np.ptp(xy, axis=0).max()  # a Gaussian on a curve has no width that could be seen
+        smallest = 0.012 * np.ptp(xy, axis=0).max()  # a Gaussian along a curve would be too thin to see
         for k, mean in enumerate(means):
             height, width = np.maximum(4 * np.sqrt(values[k].clip(0)), smallest)
             angle = np.degrees(np.arctan2(vectors[k, 1, 1], vectors[k, 0, 1]))

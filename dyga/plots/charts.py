@@ -1,4 +1,4 @@
-"""Charts: training, the latent space, results."""
+"""Charts of training, the latent space and results."""
 
 from collections.abc import Mapping, Sequence
 
@@ -14,8 +14,10 @@ from dyga.plots.style import GREY, INK, PALETTE, WIDTH, panel_grid, styled, vari
 
 @styled
 def training_curves(logs: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
-    """Training loss against step per variant, as a running mean, raw values faint behind. Records need
-    `step` and `loss`; where all have `images_per_second` too, a second panel shows the speed."""
+    """Training loss against step per variant: the running mean, with the raw values faint behind it.
+
+    Records need `step` and `loss`, else ValueError. If all have `images_per_second`, a second panel shows the training speed.
+    """
     series = {}
     for name, records in logs.items():
         if not records or any(key not in record for record in records for key in ("step", "loss")):
@@ -24,7 +26,7 @@ def training_curves(logs: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure
         if all("images_per_second" in record for record in records):
             series[name]["speed"] = np.array([r["images_per_second"] for r in records], float)
     fast = bool(series) and all("speed" in values for values in series.values())
-    figure, axes = panel_grid(len(series) and 1 + fast, 3.2, "Training curves: loss against step")
+    figure, axes = panel_grid(len(series) and 1 + fast, 3.2, "Training curves: loss against training step")
     styles, tops, bottoms = variant_styles(list(series)), [], []
     for name, values in series.items():
         colour, loss = styles[name]["color"], values["loss"]
@@ -36,7 +38,7 @@ def training_curves(logs: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure
         if fast:
             axes[1].plot(values["step"], _running_mean(values["speed"]), color=colour, label=words(name))
     axes[0].set(xlabel="Training step", ylabel="Loss", title="Loss (running mean; raw values faint)")
-    # The first steps' loss is many times the rest: on a linear axis it would flatten everything else.
+    # The loss of the first steps is much higher than the rest, which a linear axis would flatten.
     axes[0].set(yscale="log", ylim=(0.8 * min(bottoms), 1.25 * max(tops)))
     axes[0].yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes[0].yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "235" else ""))
@@ -47,16 +49,18 @@ def training_curves(logs: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure
 
 
 def _running_mean(values: np.ndarray) -> np.ndarray:
-    """Centred running mean over a twenty-fifth of the series; shorter windows at both ends, gaps left out."""
+    """Centred running mean over 4% of the series (s,). Windows are shorter at both ends, and NaNs are ignored."""
     window = 2 * max(1, len(values) // 50) + 1
     return pd.Series(values).rolling(window, center=True, min_periods=1).mean().to_numpy()
 
 
 @styled
 def anchors_over_training(variants: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
-    """Anchors in use per latent unit as training goes on: per variant steps (s,) and counts (s, units). Line:
-    median over units; band: middle half of the units; faint band: fewest to most."""
-    figure, (axes,) = panel_grid(min(1, len(variants)), 3.0, "Anchors per latent unit over training")
+    """Number of anchors per latent unit during training: per variant steps (s,) and counts (s, units).
+
+    Line: median over units. Bands: interquartile and full range over units. ValueError if a shape is wrong.
+    """
+    figure, (axes,) = panel_grid(min(1, len(variants)), 3.0, "Anchors per latent unit during training")
     styles = variant_styles(list(variants))
     for name, (steps, counts) in variants.items():
         counts = np.asarray(counts)
@@ -69,23 +73,25 @@ def anchors_over_training(variants: Mapping[str, tuple[np.ndarray, np.ndarray]])
         axes.fill_between(steps, low, high, color=colour, alpha=0.22, linewidth=0)
         axes.plot(steps, middle, label=words(name), markersize=4, **styles[name])
     axes.set(xlabel="Training step", ylabel="Anchors per unit", ylim=(0, None))
-    axes.set_title("Median over units (bands: middle half, fewest to most)")
+    axes.set_title("Median over units (bands: interquartile range, full range)")
     figure.legend(loc="outside right center")
     return figure
 
 
-def _over_seeds(axes: Axes, name: str, places: Sequence[float], values: np.ndarray, style: Mapping) -> None:
-    """A line through the mean of values (s,) or (seeds, s), and a band from worst to best of several seeds."""
+def _over_seeds(axes: Axes, name: str, x: Sequence[float], values: np.ndarray, style: Mapping) -> None:
+    """Plot values (s,) or (seeds, s) against x (s,): the mean over seeds as a line, minimum to maximum as a band."""
     values = np.atleast_2d(values)
-    axes.plot(places, values.mean(0), label=words(name), markersize=5, **style)
+    axes.plot(x, values.mean(0), label=words(name), markersize=5, **style)
     if len(values) > 1:
-        axes.fill_between(places, values.min(0), values.max(0), alpha=0.15, color=style["color"])
+        axes.fill_between(x, values.min(0), values.max(0), alpha=0.15, color=style["color"])
 
 
 @styled
 def metric_curves(metrics: Mapping[str, Mapping[str, tuple]]) -> Figure:
-    """Metrics against training step, a panel per metric: {metric: {variant: (steps (s,), values (s,) or (seeds, s))}}. Line: mean
-    over seeds; band from worst to best."""
+    """Metrics against training step, one panel per metric: {metric: {variant: (steps (s,), values (s,) or (seeds, s))}}.
+
+    Line: mean over seeds. Band: minimum to maximum. ValueError if steps and values differ in number.
+    """
     figure, panels = panel_grid(len(metrics), 3.0, "Metrics against training step")
     for axes, (metric, curves) in zip(panels, metrics.items(), strict=True):
         styles = variant_styles(list(curves))
@@ -101,8 +107,11 @@ def metric_curves(metrics: Mapping[str, Mapping[str, tuple]]) -> Figure:
 
 @styled
 def heat_map(panels: Mapping[str, np.ndarray], factor_names: Sequence[str], measure: str = "NMI") -> Figure:
-    """A measure between latent units and factors (NMI, DCI's importance): per title a panel (units, factors).
-    Units are in `unit_order`: a disentangled model shows a diagonal and little else. All share one scale."""
+    """A measure between latent units and factors, such as NMI or DCI importance: one panel (units, factors) per title.
+
+    Units are sorted by `unit_order`, so a disentangled model shows only a diagonal. All panels share one colour scale.
+    ValueError if a shape is wrong.
+    """
     values = {title: np.asarray(panel, float) for title, panel in panels.items()}
     for title, panel in values.items():
         if panel.ndim != 2 or panel.shape[1] != len(factor_names):
@@ -134,14 +143,16 @@ def heat_map(panels: Mapping[str, np.ndarray], factor_names: Sequence[str], meas
 
 @styled
 def ablation(rows: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
-    """Each metric's values per variant, a dot per seed, with their mean and, from two seeds on, one standard
-    deviation to either side. Values are {variant: {metric: [value per seed]}}; a metric may be missing."""
+    """One panel per metric, with one row per variant and one dot per seed: {variant: {metric: [value per seed]}}.
+
+    With two or more seeds, also the mean and one standard deviation to either side. Metrics may be missing; NaNs are ignored.
+    """
     metrics = list(dict.fromkeys(metric for scores in rows.values() for metric in scores))
     height = 0.36 * len(rows) + 0.9
     figure, panels = panel_grid(len(metrics), height, "Ablation: each metric per variant, one dot per seed")
     styles, names = variant_styles(list(rows)), [words(name) for name in rows]
     for axes, metric in zip(panels, metrics, strict=True):
-        for place, (name, scores) in enumerate(rows.items()):
+        for row, (name, scores) in enumerate(rows.items()):
             values = np.asarray(scores.get(metric, []), float)
             values = values[np.isfinite(values)]
             if not len(values):
@@ -149,13 +160,13 @@ def ablation(rows: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
             mean, spread = values.mean(), values.std(ddof=1) if len(values) > 1 else 0.0
             colour = styles[name]["color"]
             if len(values) > 1:
-                axes.plot([mean - spread, mean + spread], [place, place], color=colour, alpha=0.35, linewidth=6)
-                axes.plot([mean], [place], "|", color=colour, markersize=14, markeredgewidth=2)
-            axes.scatter(values, np.full(len(values), place), s=26, color=colour, edgecolors="white", zorder=3)
+                axes.plot([mean - spread, mean + spread], [row, row], color=colour, alpha=0.35, linewidth=6)
+                axes.plot([mean], [row], "|", color=colour, markersize=14, markeredgewidth=2)
+            axes.scatter(values, np.full(len(values), row), s=26, color=colour, edgecolors="white", zorder=3)
             text = f"{mean:.3f} ± {spread:.3f}" if len(values) > 1 else f"{mean:.3f}"
             axes.annotate(
                 text,
-                (1, place),
+                (1, row),
                 (-2, 9),
                 xycoords=("axes fraction", "data"),
                 textcoords="offset points",
@@ -175,25 +186,26 @@ def ablation(rows: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
 
 @styled
 def differences(rows: Mapping[str, Mapping[str, tuple[float, float, float]]]) -> Figure:
-    """Differences with their intervals, a row per question and a panel per measure: {question: {measure: (mean, low, high)}}.
-    Filled where the interval leaves out 0."""
+    """Mean differences with their 95% confidence intervals, one row per question and one panel per measure.
+
+    `rows` is {question: {measure: (mean, low, high)}}. Dots are filled and coloured if the interval excludes 0.
+    """
     metrics = list(dict.fromkeys(metric for found in rows.values() for metric in found))
-    figure, panels = panel_grid(len(metrics), 0.28 * len(rows) + 0.9, "Does it help? Mean differences with 95% intervals")
+    figure, panels = panel_grid(len(metrics), 0.28 * len(rows) + 0.9, "Mean differences with 95% confidence intervals")
     for axes, metric in zip(panels, metrics, strict=True):
         axes.axvline(0, color=GREY, linewidth=1)
-        for place, found in enumerate(rows.values()):
+        for row, found in enumerate(rows.values()):
             if metric not in found:
                 continue
             mean, low, high = found[metric]
             decided = not low <= 0 <= high
             colour = (PALETTE[2] if mean > 0 else PALETTE[1]) if decided else GREY
-            axes.plot([low, high], [place, place], color=colour, linewidth=2)
-            axes.scatter([mean], [place], s=34, color=colour if decided else "white", edgecolors=colour, linewidths=1.5, zorder=3)
+            axes.plot([low, high], [row, row], color=colour, linewidth=2)
+            axes.scatter([mean], [row], s=34, color=colour if decided else "white", edgecolors=colour, linewidths=1.5, zorder=3)
         axes.set(yticks=range(len(rows)), ylim=(len(rows) - 0.4, -0.6))
         axes.set_title(metric, fontsize=10)
         axes.set_yticklabels([q[:1].upper() + q[1:] for q in rows] if axes.get_subplotspec().is_first_col() else [])
-        axes.tick_params(axis="y", labelsize=8)
-        axes.tick_params(axis="y", length=0)
+        axes.tick_params(axis="y", labelsize=8, length=0)
         axes.margins(x=0.08)
         axes.xaxis.set_major_locator(MaxNLocator(3))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:+.2g}" if value else "0"))
@@ -203,16 +215,21 @@ def differences(rows: Mapping[str, Mapping[str, tuple[float, float, float]]]) ->
 
 @styled
 def sample_efficiency(curves: Mapping[str, tuple], chance: float | None = None) -> Figure:
-    """Downstream accuracy against the number of labelled images, per variant (sizes (s,), accuracies (s,) or
-    (seeds, s)): mean over seeds, band from worst to best. `chance` draws the level of guessing."""
-    figure, (axes,) = panel_grid(min(1, len(curves)), 3.3, "Sample efficiency: accuracy by labels", width=0.9 * WIDTH)
+    """Downstream accuracy against the number of labelled images: per variant (sizes (s,), accuracies (s,) or (seeds, s)).
+
+    Line: mean over seeds. Band: minimum to maximum. `chance` draws a line at chance level. ValueError if sizes and accuracies
+    differ in number.
+    """
+    figure, (axes,) = panel_grid(
+        min(1, len(curves)), 3.3, "Sample efficiency: accuracy against number of labelled images", width=0.9 * WIDTH
+    )
     styles = variant_styles(list(curves))
     for name, (sizes, accuracies) in curves.items():
         if np.shape(accuracies)[-1] != len(sizes):
             raise ValueError(f"sample_efficiency: '{name}' has {np.shape(accuracies)[-1]} accuracies for {len(sizes)} sizes")
         _over_seeds(axes, name, sizes, accuracies, styles[name])
     if chance is not None:
-        axes.axhline(chance, color=GREY, linewidth=1, linestyle="--", label="guessing")
+        axes.axhline(chance, color=GREY, linewidth=1, linestyle="--", label="chance")
     axes.set(xscale="log", xlabel="Labelled images", ylabel="Accuracy")
     axes.set_xticks(sorted({int(size) for sizes, _ in curves.values() for size in sizes}))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))

@@ -1,4 +1,4 @@
-"""Figures made of images: the data, traversals, latent interchange, attention maps."""
+"""Figures of images: the data, traversals, latent interchange and attention maps."""
 
 from collections.abc import Sequence
 
@@ -14,14 +14,16 @@ from dyga.plots.style import WIDTH, new_figure, styled, words
 
 
 def _two_lines(name: str) -> str:
-    """A row's label broken before its parenthesis, or else after its first word."""
+    """A row's label with a line break before its parenthesis, or else after its first word."""
     text = words(name)
     return text.replace(" (", "\n(") if " (" in text else text.replace(" ", "\n", 1)
 
 
 def _mosaic(axes: Axes, rows: Sequence[np.ndarray], breaks: Sequence[int] = ()) -> tuple[list, list]:
-    """Paint rows of (n, H, W, 3) images, ragged or not, as one picture, with a wider gap above the rows in
-    `breaks`. Returns the centres of the rows and of the columns."""
+    """Draw rows of images (n, H, W, 3), of any length, as one image with a wider gap above the rows in `breaks`.
+
+    Returns the centres of the rows and of the columns in pixels.
+    """
     _, high, wide, _ = rows[0].shape
     gap = max(1, high // 24)
     tops = [r * (high + gap) + sum(3 * gap for b in breaks if b <= r) for r in range(len(rows))]
@@ -41,11 +43,13 @@ def _mosaic(axes: Axes, rows: Sequence[np.ndarray], breaks: Sequence[int] = ()) 
 
 
 def _image_rows(rows, labels, label: str, breaks=(), header: Sequence[str] = (), side=0.95, spare=0.0) -> Figure:
-    """One labelled row of images per entry of `rows`, sized so that the images fill the figure's
-    width but for `spare` inches at the right."""
+    """One labelled row of images (n, H, W, 3) uint8 per entry of `rows`, each image at most `side` inches wide.
+
+    `spare` inches are left free at the right. ValueError if the images differ in shape, or rows and labels in number.
+    """
     rows = [np.asarray(row) for row in rows]
     if len(rows) != len(labels) or not rows:
-        raise ValueError(f"{label}: {len(rows)} rows of images but {len(labels)} labels, need one label a row")
+        raise ValueError(f"{label}: {len(rows)} rows of images but {len(labels)} labels, need one label per row")
     for name, row in zip(labels, rows, strict=True):
         if row.ndim != 4 or row.shape[1:] != rows[0].shape[1:] or row.shape[3] != 3 or row.dtype != np.uint8:
             need = "uint8 images of one size, (n, H, W, 3)"
@@ -68,39 +72,41 @@ def _image_rows(rows, labels, label: str, breaks=(), header: Sequence[str] = (),
 
 @styled
 def data_grid(images: Sequence[np.ndarray], row_labels: Sequence[str]) -> Figure:
-    """Traversals of the data: per factor a row of uint8 images (columns, H, W, 3), of any length."""
+    """Rows of images of the data set, one row per label: each row (n, H, W, 3) uint8, of any length."""
     return _image_rows(images, row_labels, "Data grid: one row of images per factor", side=0.75)
 
 
 @styled
 def traversal(images: Sequence[np.ndarray], labels: Sequence[str]) -> Figure:
-    """Images decoded along latent units, the others held: uint8 (units, count, H, W, 3), one row a unit."""
+    """Latent traversals: images (units, count, H, W, 3) uint8, one row per varied unit."""
     return _image_rows(images, labels, "Latent traversal: one row of decoded images per unit", side=0.85)
 
 
 @styled
-def interchange(
-    source: np.ndarray, target: np.ndarray, rows: Sequence[tuple[str, np.ndarray]], names=("source", "target")
-) -> Figure:
-    """Latent interchange as in the paper's Figure 3: source and target images (n, H, W, 3), then per factor
-    the source decoded with that factor's unit taken from the target."""
-    pictures = [source, target, *(images for _, images in rows)]
-    labels = [f"{names[0]} image", f"{names[1]} image", *(name for name, _ in rows)]
-    label = "Figure 3, latent interchange: source, target, then one row per factor exchanged"
-    return _image_rows(pictures, labels, label, breaks=(2,))
+def interchange(source: np.ndarray, target: np.ndarray, rows: Sequence[tuple[str, np.ndarray]]) -> Figure:
+    """Latent interchange as in the paper's Figure 3: source and target images, then one row per (label, images).
+
+    A row shows the source images decoded with one factor's unit taken from the target. All images are (n, H, W, 3) uint8.
+    """
+    images = [source, target, *(images for _, images in rows)]
+    labels = ["source image", "target image", *(name for name, _ in rows)]
+    return _image_rows(images, labels, "Figure 3, latent interchange: source, target, then one row per factor", breaks=(2,))
 
 
 @styled
-def attention_maps(images: np.ndarray, maps: np.ndarray, labels: Sequence[str], opacity: float = 0.88) -> Figure:
-    """Cross-attention as in the paper's Figure 4: images (n, H, W, 3) uint8 and, to their right, the same
-    image under each unit's map (n, m, h, w), bilinear and scaled to the map's own range."""
+def attention_maps(images: np.ndarray, maps: np.ndarray, labels: Sequence[str]) -> Figure:
+    """Cross-attention as in the paper's Figure 4: each image, and to its right the image overlaid with each unit's attention map.
+
+    Images are (n, H, W, 3) uint8, maps (n, m, h, w). Each map is interpolated bilinearly and scaled to its own range. ValueError
+    if the maps do not match the images and labels.
+    """
     images, maps = np.asarray(images), np.asarray(maps, float)
     if maps.ndim != 4 or maps.shape[:2] != (len(images), len(labels)):
         raise ValueError(
             f"attention_maps: maps have shape {maps.shape}, need (n, m, h, w) with n={len(images)} images"
             f" and m={len(labels)} labels"
         )
-    factor = max(1, 256 // images.shape[1])  # so that the overlay is smooth while the image keeps its pixels
+    factor = max(1, 256 // images.shape[1])  # the overlay is smooth, the image keeps its pixels
     canvas = images.repeat(factor, 1).repeat(factor, 2)
     high, wide = canvas.shape[1:3]
     low = maps.min((2, 3), keepdims=True)
@@ -110,10 +116,10 @@ def attention_maps(images: np.ndarray, maps: np.ndarray, labels: Sequence[str], 
     scale = ListedColormap(mpl.colormaps["turbo"](np.linspace(0.06, 0.94, 256)))  # without its near-black ends
     smooth = zoom(scaled, stretch, order=1, mode="nearest", grid_mode=True)[..., None].clip(0, 1)
     colour = scale(smooth[..., 0])[..., :3] * 255
-    weight = opacity * (0.2 + 0.8 * smooth)  # where attention is low the image shows through
+    weight = 0.88 * (0.2 + 0.8 * smooth)  # the image is visible where attention is low
     overlaid = (1 - weight) * canvas[:, None] + weight * colour
     rows = [np.concatenate([image[None], over.round().astype(np.uint8)]) for image, over in zip(canvas, overlaid, strict=True)]
-    label = "Figure 4, cross-attention of each factor's best unit over the image"
+    label = "Figure 4: cross-attention of each factor's best unit, over the image"
     figure = _image_rows(rows, [" "] * len(rows), label, header=["image", *labels], side=1.25, spare=0.65)
     mappable = ScalarMappable(Normalize(0, 1), scale)
     bar = figure.colorbar(mappable, ax=figure.axes[0], shrink=0.6, aspect=24, pad=0.015, ticks=[0, 1])

@@ -1,4 +1,4 @@
-"""The project's own drawing of the method (what the paper's Figure 2 shows, in another layout)."""
+"""A schematic of the method: the content of the paper's Figure 2 in a different layout."""
 
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
@@ -11,7 +11,7 @@ BLUE, ORANGE, GREEN, PINK, AMBER, SKY = PALETTE[:6]
 
 
 class _Canvas:
-    """A few drawing verbs on one axes, in its own units (120 wide)."""
+    """Basic shapes on one axes, in its data coordinates (120 wide)."""
 
     def __init__(self, axes: Axes):
         self.axes = axes
@@ -33,7 +33,7 @@ class _Canvas:
         self.text(x + indent, y + height - 2.6, title, 9, ha="left", fontweight="bold", color=colour)
 
     def room(self, x, y, side) -> None:
-        """A room with an object, standing for an image."""
+        """A room with an object, as an example image."""
         for low, high, colour in ((0, 0.42, AMBER), (0.42, 0.75, BLUE), (0.75, 1, "#BFE6FA")):
             self.axes.add_patch(Rectangle((x, y + low * side), side, (high - low) * side, color=colour, linewidth=0))
         self.axes.add_patch(Ellipse((x + 0.56 * side, y + 0.25 * side), 0.5 * side, 0.14 * side, color="#00000055"))
@@ -42,17 +42,17 @@ class _Canvas:
     def channels(self, x, y, dropped: int) -> None:
         """Five channels of a skip connection, one of them dropped."""
         self.axes.add_patch(Rectangle((x - 0.6, y - 1.9), 11.2, 3.8, color="white", linewidth=0, zorder=2))
-        for place in range(5):
-            gone = place == dropped
-            style = {"facecolor": "white", "edgecolor": ORANGE, "linestyle": (0, (2, 1.4))}
-            style = style if gone else {"facecolor": SKY, "edgecolor": BLUE}
-            self.axes.add_patch(Rectangle((x + 2.1 * place, y - 1.4), 1.6, 2.8, linewidth=1, zorder=3, **style))
+        for channel in range(5):
+            style = {"facecolor": SKY, "edgecolor": BLUE}
+            if channel == dropped:
+                style = {"facecolor": "white", "edgecolor": ORANGE, "linestyle": (0, (2, 1.4))}
+            self.axes.add_patch(Rectangle((x + 2.1 * channel, y - 1.4), 1.6, 2.8, linewidth=1, zorder=3, **style))
 
 
 @styled
 def method() -> Figure:
-    """Image -> feature extractor -> latent units -> aligned to anchors -> context of a U-Net with skip
-    dropout, which predicts the noise of the noisy latent."""
+    """The method: a feature extractor maps the image to latent units, these are aligned to their anchors, and the aligned units
+    condition a U-Net with skip dropout, which predicts the noise of the noisy latent."""
     label = "The method: latent units, aligned to their anchors, condition a denoiser with skip dropout"
     figure = new_figure(WIDTH, WIDTH * 56 / 120, label)
     axes = figure.subplots()
@@ -64,7 +64,7 @@ def method() -> Figure:
     draw.panel(1, 1, 38, 24, "Feature extractor", GREEN, indent=9.5)
     draw.panel(45, 1, 74, 24, "Dynamic Gaussian Anchoring", ORANGE, indent=30)
 
-    # Above: the image's latent, noise added, and the denoiser.
+    # Top: the image's latent, the added noise, and the denoiser.
     draw.room(2, 35, 12)
     draw.text(8, 49.2, "image")
     draw.arrow((14, 41), (18, 41))
@@ -86,13 +86,13 @@ def method() -> Figure:
     draw.arrow((111, 44.5), (111, 49))
     draw.text(111, 51, "loss against ε")
 
-    # Below: from the image to its latent units.
+    # Bottom left: from the image to its latent units.
     draw.arrow((8, 35), (8, 17.8))
     axes.add_patch(Polygon([(4, 17.8), (12, 15.6), (12, 7.2), (4, 5)], facecolor="white", edgecolor=INK, linewidth=1))
     draw.text(8, 11.4, "CNN")
     colours = (PINK, AMBER, GREEN, BLUE)
-    for place, colour in enumerate(colours):
-        y = 16.2 - 4 * place
+    for i, colour in enumerate(colours):
+        y = 16.2 - 4 * i
         draw.arrow((12, 11.4), (17, y + 1.4), linewidth=0.9)
         draw.box(17, y, 8, 2.9, "MLP", size=7, rounding=0.4)
         draw.arrow((25, y + 1.4), (29, y + 1.4), linewidth=0.9)
@@ -100,7 +100,7 @@ def method() -> Figure:
     draw.text(32.2, 2.6, "latent units c", 7.5)
     draw.arrow((36.4, 11.4), (49, 11.4))
 
-    # Alignment, and where the anchors come from.
+    # Bottom right: alignment, and the selection of the anchors.
     draw.box(49, 3.5, 36, 17.2, rounding=0.6, edge="#BBBBBB")
     clusters = ((56.5, 10, 11, 6, 20, PINK), (67.5, 12.5, 8.5, 6, -25, GREEN), (78.5, 10, 10, 5.5, 30, AMBER))
     for x, y, width, height, angle, colour in clusters:
@@ -112,19 +112,19 @@ def method() -> Figure:
     draw.text(55.4, 17.6, "c", ha="right", style="italic")
     draw.text(58.2, 14.6, "shift", 7, ha="left", color=GREY)
     draw.text(66.5, 5.4, "c̃ = c + λ (μ − c)", 8, style="italic")
-    draw.text(83.8, 18.6, "one such space per unit", 7, ha="right", color=GREY)
+    draw.text(83.8, 18.6, "one space per unit", 7, ha="right", color=GREY)
 
     steps = ("initialise", "HDDC", "split", "filter")
-    for place, step in enumerate(steps):
-        y = 16.6 - 4.1 * place
+    for i, step in enumerate(steps):
+        y = 16.6 - 4.1 * i
         draw.box(98, y, 16, 2.9, step, size=7.5, rounding=0.5)
-        if place:
+        if i:
             draw.arrow((106, y + 4.1), (106, y + 2.9), linewidth=1)
     draw.arrow((85, 15.4), (98, 15.4), linestyle="--", color=ORANGE)
     draw.arrow((98, 5.8), (85, 5.8), linestyle="--", color=ORANGE)
     draw.text(91.5, 17, "features", 7.5)
     draw.text(91.5, 7.4, "anchors μ", 7.5)
-    draw.text(91.5, 10.6, "refitted as\ntraining goes on", 6.8, color=GREY)
+    draw.text(91.5, 10.6, "refitted during\ntraining", 6.8, color=GREY)
 
     # The aligned units are the context of the cross-attention at the U-Net's lower resolutions.
     context = {"color": ORANGE}

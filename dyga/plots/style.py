@@ -1,6 +1,6 @@
-"""The one style of every figure, and the figure that shows itself in a notebook.
+"""The common style of all figures, and a figure class that displays itself in a notebook.
 
-Nothing in this folder touches pyplot, so no figure is registered anywhere, shown twice or left open.
+Nothing in this folder uses pyplot, so no figure is registered globally, shown twice or left open.
 """
 
 import base64
@@ -9,36 +9,19 @@ import io
 from collections.abc import Callable, Sequence
 
 import matplotlib.style
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-WIDTH = 8.6  # inches; fills a notebook's output at 100 dpi
+from dyga.config import VARIANTS
+
+WIDTH = 8.6  # inches: the width of a notebook's output at 100 dpi
 EXPORT_DPI = 200
 
-# Okabe and Ito's palette (2008), told apart with every common colour-vision deficiency; the last four are Tol's (2021).
+# Okabe and Ito's palette (2008), safe for all common colour vision deficiencies. The last four colours are Tol's (2021).
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#555555", "#F0E442")
 PALETTE += ("#882255", "#999933", "#332288", "#44AA99")
 MARKERS = "osD^vP*Xph<>"
 INK, GREY, FAINT = "#222222", "#767676", "#E6E6E6"
-# The project's variants by name; each keeps its colour in every figure, whichever are shown beside it.
-VARIANTS = {
-    "full": "Full (DyGA + SD)",
-    "encdiff": "EncDiff",
-    "decorrelated": "Decorrelated",
-    "planar": "Planar",
-    "pruned": "Pruned",
-    "skip_dropout": "Skip dropout only",
-    "anchoring": "Anchoring only",
-    "full_early": "Full, anchoring early",
-    "full_late": "Full, anchoring late",
-    "full_strong": "Full, anchoring strong",
-    "decorrelated_without_anchoring": "Decorrelated, no anchoring",
-    "decorrelated_without_skip_dropout": "Decorrelated, no skip dropout",
-    "decorrelated_without_kurtosis": "Decorrelated, no kurtosis",
-    "decorrelated_subspace": "Decorrelated, subspaces",
-    "decorrelated_quantised": "Decorrelated, ten values",
-    "planar_without_anchoring": "Planar, no anchoring",
-    "planar_subspace": "Planar, subspaces",
-}
 
 STYLE = {
     "font.size": 10,
@@ -66,7 +49,7 @@ STYLE = {
 
 
 class NotebookFigure(Figure):
-    """A figure that shows itself in a notebook as one sharp PNG with a text alternative, in any backend."""
+    """A figure that displays itself in a notebook as one high-resolution PNG with alternative text, with any backend."""
 
     def _ipython_display_(self) -> None:
         from IPython.display import display
@@ -79,29 +62,33 @@ class NotebookFigure(Figure):
 
 
 def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
-    """Run a drawing function in the common style and leave matplotlib's settings as they were."""
+    """Decorator: run a drawing function in the common style and restore matplotlib's settings afterwards."""
 
     @functools.wraps(draw)
     def wrapper(*args, **kwargs) -> Figure:
         with matplotlib.style.context(STYLE, after_reset=True):
             figure = draw(*args, **kwargs)
-            figure.draw_without_rendering()  # ticks are made lazily: make them while the style holds
+            figure.draw_without_rendering()  # ticks are created lazily: create them in this style
         return figure
 
     return wrapper
 
 
 def new_figure(width: float, height: float, label: str) -> Figure:
+    """An empty figure of the given size in inches; `label` is its alternative text."""
     figure = NotebookFigure(figsize=(width, height), layout="constrained")
     figure.set_label(label)
     return figure
 
 
-def panel_grid(number: int, height: float, label: str, most: int = 3, width: float = WIDTH) -> tuple:
-    """A figure and `number` axes in rows of at most `most`."""
+def panel_grid(number: int, height: float, label: str, max_columns: int = 3, width: float = WIDTH) -> tuple[Figure, list[Axes]]:
+    """A figure of `width` inches and `number` axes in rows of at most `max_columns`, each row `height` inches high.
+
+    `label` is the alternative text. ValueError if `number` is 0.
+    """
     if number < 1:
         raise ValueError(f"{label}: nothing to draw, give at least one entry")
-    columns = min(number, most)
+    columns = min(number, max_columns)
     rows = -(-number // columns)
     figure = new_figure(width, height * rows, label)
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
@@ -111,19 +98,16 @@ def panel_grid(number: int, height: float, label: str, most: int = 3, width: flo
 
 
 def variant_styles(names: Sequence[str]) -> dict[str, dict]:
-    """Colour and marker per variant: fixed for the project's own; others take what no variant beside them has."""
+    """Colour and marker per name. They are fixed for the project's variants; other names get the remaining colours."""
     known = list(VARIANTS)
-    places = {name: known.index(name) for name in names if name in known}
-    free = [place for place in range(len(PALETTE)) if place not in {taken % len(PALETTE) for taken in places.values()}] or [0]
-    places |= {name: free[i % len(free)] for i, name in enumerate(name for name in names if name not in known)}
-    return {
-        name: {"color": PALETTE[places[name] % len(PALETTE)], "marker": MARKERS[places[name] % len(MARKERS)]} for name in names
-    }
+    indices = {name: known.index(name) for name in names if name in known}
+    free = sorted(set(range(len(PALETTE))) - {index % len(PALETTE) for index in indices.values()}) or [0]
+    indices |= {name: free[i % len(free)] for i, name in enumerate(name for name in names if name not in known)}
+    return {name: {"color": PALETTE[i % len(PALETTE)], "marker": MARKERS[i % len(MARKERS)]} for name, i in indices.items()}
 
 
 def words(name: str) -> str:
-    """A factor's or variant's name as a reader expects it: `floor_hue` becomes `Floor hue`, `encdiff, unit 3` becomes
-    `EncDiff, unit 3`."""
+    """The display name of a factor or variant: `floor_hue` becomes `Floor hue`, `encdiff, unit 3` becomes `EncDiff, unit 3`."""
     name, *more = name.split(", ")
     text = name.replace("_", " ")
-    return ", ".join([VARIANTS.get(name, text[:1].upper() + text[1:]), *more])
+    return ", ".join([VARIANTS[name].title if name in VARIANTS else text[:1].upper() + text[1:], *more])

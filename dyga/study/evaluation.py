@@ -10,14 +10,10 @@ from safetensors.numpy import save
 
 from dyga import metrics
 from dyga.config import Config
-from dyga.explore.run import Run, project
+from dyga.explore.run import GRID_SIZE, Run, project
 from dyga.method.diffusion import to_tensor
-from dyga.metrics import downstream as probes
 from dyga.provenance import locked, write_atomically, write_json
 from dyga.seeds import sample_rows
-
-# Where a slider can stand on a unit's path.
-PLACES = 201
 
 
 def evaluate(run: Run) -> dict:
@@ -49,7 +45,7 @@ def _evaluate(run: Run) -> dict:
     axis *= (np.ptp(scalars, axis=0) > 0).reshape(config.units, -1).any(axis=1, keepdims=True)
     codes = project(features, mean, axis)
     path = np.stack([unit_path(own) for own in np.split(scalars, config.units, axis=1)], axis=1)
-    saved = {"rows": rows, "codes": codes, "mean": mean, "axis": axis, "path": path.reshape(PLACES, -1)}
+    saved = {"rows": rows, "codes": codes, "mean": mean, "axis": axis, "path": path.reshape(GRID_SIZE, -1)}
     write_atomically(run.folder / "codes.safetensors", save({k: np.ascontiguousarray(v) for k, v in saved.items()}))
     result: dict = {"images": count, "anchors": run.anchors.counts.tolist()}
     if data.factors is None:
@@ -90,13 +86,13 @@ def score(codes: np.ndarray, features: np.ndarray, factors: np.ndarray, names: S
 def _downstream(codes: np.ndarray, factors: np.ndarray, dci: metrics.DCI, config: Config) -> dict:
     """Accuracy by number of labels. With `num_train` labels it is the same classifier as DCI's, so that is not fitted again."""
     sizes = tuple(n for n in (100, 1_000) if n < config.num_train)
-    few = probes.sample_efficiency(codes, factors, sizes, num_test=config.num_test, estimator=config.dci_estimator, seed=0)
+    few = metrics.sample_efficiency(codes, factors, sizes, num_test=config.num_test, estimator=config.dci_estimator, seed=0)
     accuracy = np.vstack([few.accuracy, dci.accuracy])
     mean = accuracy.mean(axis=1)
     return {"sizes": [*sizes, config.num_train], "accuracy": accuracy.tolist(), "efficiency": (mean / mean[-1]).tolist()}
 
 
-def unit_path(scalars: np.ndarray, places: int = PLACES) -> np.ndarray:
+def unit_path(scalars: np.ndarray, places: int = GRID_SIZE) -> np.ndarray:
     """A way through a unit's scalars (n, 1 or 2), (places, 1 or 2) float32, for a slider to go along.
 
     One scalar that varies: evenly from its 1st to its 99th percentile. Two: by their angle, once round from where fewest are,

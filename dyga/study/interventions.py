@@ -132,7 +132,7 @@ def _measure(run: Run, places: int = 6, steps: int = 5) -> list[dict]:
 
     untouched = decoded(features)
     source, target = untouched[:count], untouched[count:]
-    grid = run.curve[np.linspace(0, len(run.curve) - 1, places).round().astype(int)]
+    grid = run.traversal_grid[np.linspace(0, len(run.traversal_grid) - 1, places).round().astype(int)]
     records = []
     for factor, name in enumerate(data.factor_names):
         decoded_accuracy = float((untouched[:, factor] == truth[:, factor]).mean())

@@ -1,6 +1,6 @@
-"""What a reader does with a mouse and a keyboard: the explorers in a real JupyterLab, and the report's sliders offline.
+"""The explorers in a real browser: widgets in JupyterLab, and the report's static explorers offline.
 
-Screenshots are left in runs/screenshots/, to be looked at.
+Screenshots are saved in runs/screenshots/ for visual inspection.
 """
 
 import json
@@ -36,7 +36,7 @@ def with_widgets() -> list[str]:
 
 @pytest.fixture(scope="module")
 def lab(study, tmp_path_factory):
-    """JupyterLab on copies of the notebooks, whose parameters point at the smoke study; its address."""
+    """The URL of a JupyterLab with copies of the notebooks, whose parameters point to the smoke study."""
     folder = tmp_path_factory.mktemp("lab")
     for name in with_widgets():
         notebook = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
@@ -45,10 +45,10 @@ def lab(study, tmp_path_factory):
         nbformat.write(notebook, folder / f"{name}.ipynb")
     runtime = tmp_path_factory.mktemp("runtime")
     options = [f"--notebook-dir={folder}", "--no-browser", "--port=0", f"--IdentityProvider.token={TOKEN}", "--allow-root"]
-    places = {"JUPYTER_RUNTIME_DIR": str(runtime), "JUPYTER_CONFIG_DIR": str(runtime), "JUPYTERLAB_SETTINGS_DIR": str(runtime)}
+    settings = {"JUPYTER_RUNTIME_DIR": str(runtime), "JUPYTER_CONFIG_DIR": str(runtime), "JUPYTERLAB_SETTINGS_DIR": str(runtime)}
     output = (runtime / "output.txt").open("w")
     server = subprocess.Popen(
-        [sys.executable, "-m", "jupyterlab", *options], stdout=output, stderr=output, env=os.environ | places, cwd=folder
+        [sys.executable, "-m", "jupyterlab", *options], stdout=output, stderr=output, env=os.environ | settings, cwd=folder
     )
     try:
         deadline = time.monotonic() + 60
@@ -65,11 +65,11 @@ def run_all(browser, lab: str, name: str) -> Page:
     page = browser.new_page(viewport={"width": 1400, "height": 1800})
     page.goto(f"{lab}lab/tree/{name}.ipynb?token={TOKEN}&reset")
     expect(page.locator(".jp-Notebook .jp-CodeCell").first).to_be_visible(timeout=60_000)
-    # Without a kernel "Run All Cells" does nothing, and says nothing.
+    # Without a kernel "Run All Cells" silently does nothing.
     expect(page.get_by_text("Python 3 (ipykernel) | Idle")).to_be_visible(timeout=60_000)
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_text("Run All Cells", exact=True).click()
-    # All cells are done when none waits for the kernel ([*]) and the last has its number; those out of sight show none.
+    # All cells are done when none waits for the kernel ([*]) and the last has a number. Cells out of view show no number.
     page.wait_for_function(
         """() => { const marks = [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].map(e => e.innerText);
         return marks.length && /\\d/.test(marks.at(-1)) && !marks.some(m => m.includes('*')); }""",
@@ -97,21 +97,21 @@ def test_explorers_in_jupyterlab(browser, lab, name):
     expect(explorers).to_have_count(3)
     traversal, interchange, anchors = (explorers.nth(i) for i in range(3))
 
-    picture, strip = traversal.locator("img.widget-image").nth(1), traversal.locator("img.widget-image").nth(2)
+    result_view, strip = traversal.locator("img.widget-image").nth(1), traversal.locator("img.widget-image").nth(2)
     handle = traversal.locator(".noUi-handle").first
-    before, range_before = source_of(picture), source_of(strip)
+    before, range_before = source_of(result_view), source_of(strip)
     handle.focus()
     for _ in range(10):
         page.keyboard.press("PageUp" if int(float(handle.get_attribute("aria-valuenow"))) < 100 else "PageDown")
-    changes(page, picture, before)
-    assert source_of(strip) == range_before  # a unit's whole range does not depend on its slider
+    changes(page, result_view, before)
+    assert source_of(strip) == range_before  # a unit's full range does not depend on its slider
     second = traversal.locator(".noUi-handle").nth(1)
     second.focus()
     page.keyboard.press("PageUp" if int(float(second.get_attribute("aria-valuenow"))) < 100 else "PageDown")
     changes(page, strip, range_before)
     traversal.screenshot(path=SCREENSHOTS / "traversal.png")
     traversal.get_by_role("button", name="reset").click()
-    expect(picture).to_have_attribute("src", re.compile("blob:|data:"))
+    expect(result_view).to_have_attribute("src", re.compile("blob:|data:"))
 
     result = interchange.locator("img.widget-image").nth(2)
     before = source_of(result)
@@ -126,19 +126,19 @@ def test_explorers_in_jupyterlab(browser, lab, name):
     changes(page, cloud, before)
     anchors.screenshot(path=SCREENSHOTS / "anchors.png")
 
-    live = page.locator(".live-sliders")
-    before = drawn(live)
-    live.locator("input[data-unit]").first.press("End")
-    assert drawn(live) != before
+    static = page.locator(".static-traversals")
+    before = drawn(static)
+    static.locator("input[data-unit]").first.press("End")
+    assert drawn(static) != before
     page.close()
 
 
-def drawn(figure, name: str = "picture") -> str:
-    """What a canvas shows, as a data address."""
+def drawn(figure, name: str = "image") -> str:
+    """The content of a canvas as a data URL."""
     return figure.locator(f"canvas[data-name={name}]").evaluate("c => c.toDataURL()")
 
 
-def test_the_report_s_sliders_work_without_a_network(browser, study, tmp_path):
+def test_the_report_s_static_explorers_work_offline(browser, study, tmp_path):
     file = shutil.copy(study / "runs" / "rooms3d-smoke" / "report.html", tmp_path)
     context = browser.new_context(viewport={"width": 1000, "height": 900}, offline=True)
     page = context.new_page()
@@ -146,30 +146,31 @@ def test_the_report_s_sliders_work_without_a_network(browser, study, tmp_path):
     page.on("request", lambda request: asked.append(request.url))
     page.on("pageerror", lambda error: errors.append(error))
     page.goto(f"file://{file}")
-    live = page.locator(".live-sliders")
-    unit, other, picture = live.locator("input[data-unit]").nth(0), live.locator("input[data-unit]").nth(1), "input[data-picture]"
-    rest, place = drawn(live), unit.input_value()
-    unit.press("Home" if int(place) > 5 else "End")
-    moved = drawn(live)
-    assert moved != rest
+    static = page.locator(".static-traversals")
+    unit, other = (static.locator("input[data-unit]").nth(i) for i in range(2))
+    chooser = static.locator("input[data-image]")
+    start, position = drawn(static), unit.input_value()
+    unit.press("Home" if int(position) > 5 else "End")
+    moved = drawn(static)
+    assert moved != start
     other.press("Home" if int(other.input_value()) > 5 else "End")
-    assert unit.input_value() == place and drawn(live) != moved  # one unit at a time
-    live.screenshot(path=SCREENSHOTS / "report_sliders.png")
-    live.locator(picture).press("ArrowRight")
-    another = drawn(live)
-    live.locator(picture).press("ArrowLeft")
-    assert drawn(live) == rest != another
+    assert unit.input_value() == position and drawn(static) != moved  # one unit at a time
+    static.screenshot(path=SCREENSHOTS / "report_sliders.png")
+    chooser.press("ArrowRight")
+    another = drawn(static)
+    chooser.press("ArrowLeft")
+    assert drawn(static) == start != another
 
-    exchange = page.locator(".live-exchange")
-    source, result = drawn(exchange, "source"), drawn(exchange, "result")
-    exchange.locator("input[data-unit]").nth(0).check()
-    exchange.locator("input[data-unit]").nth(2).check()
-    both = drawn(exchange, "result")
-    assert both != result and drawn(exchange, "source") == source
-    exchange.locator("input[data-whole]").check()
-    exchange.screenshot(path=SCREENSHOTS / "report_exchange.png")
-    exchange.locator("input[data-picture]").press("ArrowRight")
-    assert drawn(exchange, "source") != source
+    interchange = page.locator(".static-interchange")
+    source, result = drawn(interchange, "source"), drawn(interchange, "result")
+    interchange.locator("input[data-unit]").nth(0).check()
+    interchange.locator("input[data-unit]").nth(2).check()
+    both = drawn(interchange, "result")
+    assert both != result and drawn(interchange, "source") == source
+    interchange.locator("input[data-whole]").check()
+    interchange.screenshot(path=SCREENSHOTS / "report_interchange.png")
+    interchange.locator("input[data-image]").press("ArrowRight")
+    assert drawn(interchange, "source") != source
     assert not errors and [url for url in asked if not url.startswith(("file:", "data:"))] == []
     context.close()
 

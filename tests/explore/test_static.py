@@ -1,4 +1,4 @@
-"""Pre-rendered frames and their page; that they move in a browser is in tests/test_browser.py."""
+"""Frames and HTML of the static explorers. test_browser.py tests their behaviour in a browser."""
 
 import base64
 import io
@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from dyga import load_run
-from dyga.explore import static as live
+from dyga.explore import static
 
 
 @pytest.fixture(scope="module")
@@ -25,26 +25,26 @@ def sheet_and_data(page: str) -> tuple[np.ndarray, dict]:
 
 
 def close(shown: np.ndarray, image: np.ndarray) -> bool:
-    """As like as lossy compression leaves it."""
+    """Equal up to lossy compression."""
     return np.abs(shown - image.astype(int)).mean() < 8
 
 
-def test_traversals_hold_every_unit_s_frames_and_rest_at_the_picture(run):
+def test_traversals_hold_every_unit_s_frames_and_start_at_the_image(run):
     images, units = run.data.images[np.array([5, 300_000])], run.active_units[:3]
-    page = live.traversals(run, images, units, count=5)
+    page = static.traversals(run, images, units, count=5)
     sheet, data = sheet_and_data(page)
-    assert sheet.shape == (2 * 3 * 64, 5 * 64, 3) and np.shape(data["places"]) == (2, 3)
+    assert sheet.shape == (2 * 3 * 64, 5 * 64, 3) and np.shape(data["start"]) == (2, 3)
     expected = run.traverse(images[1], units[2].index, count=5)
     shown = sheet[5 * 64 :].reshape(64, 5, 64, 3).transpose(1, 0, 2, 3)
-    rest = data["places"][1][2]
-    expected[rest] = run.decode(run.encode(images[1:]))[0]
+    start = data["start"][1][2]
+    expected[start] = run.decode(run.encode(images[1:]))[0]
     assert all(close(a, b) for a, b in zip(shown, expected, strict=True))
     assert page.count('type="range"') == 4 and "http" not in page
 
 
 def test_interchange_holds_every_combination(run):
     images, units = run.data.images[np.array([5, 9, 300_000, 77_000])], run.active_units[:2]
-    page = live.interchange(run, images[:2], images[2:], units)
+    page = static.interchange(run, images[:2], images[2:], units)
     sheet, data = sheet_and_data(page)
     assert sheet.shape == (2 * 2 * 64, (4 + 1) * 64, 3) and data["side"] == 64
 
@@ -52,20 +52,20 @@ def test_interchange_holds_every_combination(run):
         return sheet[64 * row : 64 * row + 64, 64 * column : 64 * column + 64]
 
     assert close(at(2, 4), images[1]) and close(at(3, 4), images[3])
-    assert close(at(0, 2), run.swap(images[0], images[2], [units[1].index]))
+    assert close(at(0, 2), run.interchange(images[0], images[2], [units[1].index]))
     groups = [u.index for u in run.active_units if u.factor in {unit.factor for unit in units}]
-    assert close(at(3, 3), run.swap(images[1], images[3], groups))
+    assert close(at(3, 3), run.interchange(images[1], images[3], groups))
     assert page.count('type="checkbox"') == 3
 
 
-def test_too_many_units_or_unpaired_pictures_are_refused(run):
+def test_too_many_units_or_unpaired_images_are_refused(run):
     images = run.data.images[:2]
     with pytest.raises(ValueError, match="8 units, 2 sources, 2 targets"):
-        live.interchange(run, images, images, run.active_units[:1] * 8)
+        static.interchange(run, images, images, run.active_units[:1] * 8)
     with pytest.raises(ValueError, match="1 sources, 2 targets"):
-        live.interchange(run, images[:1], images, run.active_units[:1])
+        static.interchange(run, images[:1], images, run.active_units[:1])
 
 
 def test_a_page_shows_itself_as_html(run):
-    page = live.Live("<b>x</b>")
+    page = static.StaticExplorer("<b>x</b>")
     assert page._repr_html_() == "<b>x</b>"

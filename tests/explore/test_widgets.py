@@ -1,4 +1,4 @@
-"""Callbacks as plain functions; the browser's side is in tests/test_browser.py."""
+"""Callbacks of the widgets, called as plain functions. test_browser.py tests the widgets in a browser."""
 
 import datetime
 import io
@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from dyga import load_run
-from dyga.explore.widgets import AnchorExplorer, InterchangeExplorer, PictureChooser, TraversalExplorer, png, strip
+from dyga.explore.widgets import AnchorExplorer, ImageChooser, InterchangeExplorer, TraversalExplorer, png, strip
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def uploaded(content: bytes, name: str = "mine.png") -> tuple[dict, ...]:
     return ({"name": name, "type": "image/png", "size": len(content), "content": memoryview(content), "last_modified": when},)
 
 
-def picture_file(shape=(90, 120, 3)) -> bytes:
+def image_file(shape=(90, 120, 3)) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(np.random.default_rng(0).integers(0, 255, shape, dtype=np.uint8)).save(buffer, "png")
     return buffer.getvalue()
@@ -37,7 +37,7 @@ def opened(content: bytes) -> np.ndarray:
 
 
 def same(one: np.ndarray, other: np.ndarray) -> bool:
-    """But for a grey level: the last bit of a matrix product depends on where in memory its numbers lie."""
+    """Equal up to one grey level: the last bit of a matrix product depends on memory alignment."""
     return one.shape == other.shape and np.abs(one.astype(int) - other).max() <= 1
 
 
@@ -50,31 +50,31 @@ def test_png_and_strip_hold_the_pixels():
 
 
 class TestTraversal:
-    def test_the_picture_at_rest_is_the_run_s_own_decoding(self, run, explorer):
+    def test_the_first_result_is_the_run_s_own_reconstruction(self, run, explorer):
         expected = run.decode(run.encode(run.data.images[np.array([5])]))[0]
-        assert same(opened(explorer.picture.value)[::5, ::5], expected)
+        assert same(opened(explorer.result.value)[::5, ::5], expected)
 
-    def test_a_slider_changes_the_picture_and_reset_restores_it(self, explorer):
+    def test_a_slider_changes_the_image_and_reset_restores_it(self, explorer):
         slider = explorer.rows[0].slider
-        before, place = explorer.picture.value, slider.value
-        slider.value = 0 if place > 100 else 200
-        assert explorer.picture.value != before
+        before, own = explorer.result.value, slider.value
+        slider.value = 0 if own > 100 else 200
+        assert explorer.result.value != before
         explorer.reset.click()
-        assert explorer.picture.value == before and slider.value == place
+        assert explorer.result.value == before and slider.value == own
 
-    def test_the_strip_follows_the_unit_moved_last_and_the_others_places(self, run, explorer):
+    def test_the_strip_shows_the_unit_moved_last_and_keeps_the_other_units(self, run, explorer):
         first, second = explorer.rows[:2]
-        at_rest = explorer.strip.value
+        at_start = explorer.strip.value
         first.slider.value = 0 if first.slider.value > 100 else 200
-        assert explorer.strip.value == at_rest  # all of this unit's range, wherever its slider is
+        assert explorer.strip.value == at_start  # the full range of this unit does not depend on its slider
         second.slider.value = 0 if second.slider.value > 100 else 200
         assert str(second.unit) in explorer.caption.value
         features = run.encode(run.data.images[np.array([5])]).repeat(8, axis=0)
-        features[:, first.unit.index] = run.curve[first.slider.value, first.unit.index]
-        features[:, second.unit.index] = run.curve[np.linspace(0, 200, 8).round().astype(int), second.unit.index]
+        features[:, first.unit.index] = run.traversal_grid[first.slider.value, first.unit.index]
+        features[:, second.unit.index] = run.traversal_grid[np.linspace(0, 200, 8).round().astype(int), second.unit.index]
         assert same(opened(explorer.strip.value), opened(strip(run.decode(features))))
 
-    def test_snapped_sliders_stand_on_anchors(self, explorer):
+    def test_snapped_sliders_are_at_anchors(self, explorer):
         row = next(row for row in explorer.rows if row.anchors)
         row.slider.value = 0 if row.slider.value > 100 else 200
         explorer.snap.value = True
@@ -87,7 +87,7 @@ class TestTraversal:
         explorer = TraversalExplorer(encdiff, encdiff.data.images)
         assert explorer.snap.disabled and not explorer.rows[0].anchors
 
-    def test_all_units_come_up_on_demand(self, run, explorer):
+    def test_all_units_are_shown_on_demand(self, run, explorer):
         assert len(explorer._sliders.children) == min(6, len(run.active_units))
         explorer.all.value = True
         assert [row.unit for row in explorer._sliders.children] == run.active_units
@@ -98,18 +98,18 @@ class TestTraversal:
         unit = run.active_units[0]
         assert labels[0] == f"{unit.factor.replace('_', ' ')} {f'{unit.score:.2f}'.removeprefix('0')} (unit {unit.index})"
 
-    def test_what_was_decoded_is_not_decoded_again(self, run, explorer, monkeypatch):
+    def test_decoded_images_are_cached(self, run, explorer, monkeypatch):
         slider = explorer.rows[0].slider
-        place = slider.value
-        slider.value = 0 if place > 100 else 200
+        own = slider.value
+        slider.value = 0 if own > 100 else 200
         monkeypatch.setattr(run.model, "sample", None)  # would fail if it were called
-        slider.value = place
-        slider.value = 0 if place > 100 else 200
+        slider.value = own
+        slider.value = 0 if own > 100 else 200
 
 
-class TestPictures:
-    def test_random_pictures_come_again_with_the_seed(self, run):
-        chooser = PictureChooser(run.data.images, 0, "picture")
+class TestImageChooser:
+    def test_random_images_are_reproducible_by_seed(self, run):
+        chooser = ImageChooser(run.data.images, 0, "image")
         chooser.seed.value = 7
         chooser.random.click()
         first, after = chooser.number.value, chooser.seed.value
@@ -119,54 +119,54 @@ class TestPictures:
         chooser.random.click()
         assert chooser.number.value == first
 
-    def test_an_uploaded_picture_is_fitted_and_traversed(self, explorer):
-        before = explorer.picture.value
-        explorer.chooser.upload.value = uploaded(picture_file())
+    def test_an_uploaded_image_is_resized_and_traversed(self, explorer):
+        before = explorer.result.value
+        explorer.chooser.upload.value = uploaded(image_file())
         assert explorer.chooser.image.shape == (64, 64, 3) and explorer.chooser.message.value == "mine.png"
-        assert explorer.picture.value != before
+        assert explorer.result.value != before
         explorer.chooser.number.value = 6
         assert explorer.chooser.message.value == ""
 
-    def test_a_file_that_is_no_picture_is_named_and_the_picture_stays(self, explorer):
-        before = explorer.picture.value
+    def test_a_file_that_is_not_an_image_is_named_and_the_image_stays(self, explorer):
+        before = explorer.result.value
         explorer.chooser.upload.value = uploaded(b"no picture", "notes.txt")
         assert explorer.chooser.message.value.startswith("notes.txt cannot be read as an image")
-        assert explorer.picture.value == before
+        assert explorer.result.value == before
 
 
 class TestInterchange:
     def test_nothing_ticked_is_the_source_and_everything_the_target(self, run):
         explorer = InterchangeExplorer(run, run.data.images, first=(5, 300_000))
         source, target = (run.decode(run.encode(run.data.images[np.array([row])]))[0] for row in (5, 300_000))
-        assert same(opened(explorer.pictures["result"].value)[::3, ::3], source)
+        assert same(opened(explorer.views["result"].value)[::3, ::3], source)
         for tick in explorer.ticks:
             tick.value = True
         if len(explorer.units) == run.config.units:
-            assert same(opened(explorer.pictures["result"].value)[::3, ::3], target)
+            assert same(opened(explorer.views["result"].value)[::3, ::3], target)
 
-    def test_a_tick_takes_its_unit_or_all_that_follow_the_factor(self, run):
+    def test_a_tick_takes_its_unit_or_all_units_of_the_factor(self, run):
         explorer = InterchangeExplorer(run, run.data.images, first=(5, 300_000))
         explorer.ticks[0].value = True
         unit = explorer.units[0]
         assert explorer.chosen() == (unit.index,)
         images = run.data.images[np.array([5, 300_000])]
-        assert same(opened(explorer.pictures["result"].value)[::3, ::3], run.swap(images[0], images[1], [unit.index]))
+        assert same(opened(explorer.views["result"].value)[::3, ::3], run.interchange(images[0], images[1], [unit.index]))
         explorer.whole.value = True
         assert set(explorer.chosen()) == {u.index for u in run.active_units if u.factor == unit.factor}
 
 
 class TestAnchors:
-    def test_pictures_are_decoded_at_the_chosen_anchor(self, run):
+    def test_images_are_decoded_at_the_chosen_anchor(self, run):
         images = run.data.images[np.array([5, 300_000])]
         explorer = AnchorExplorer(run, images, run.encode(run.data.images[np.arange(50)]), run.data.factors[:50])
-        first, drawn = explorer.pictures.value, explorer.scatter.value
+        first, drawn = explorer.decoded.value, explorer.scatter.value
         assert explorer.anchor.max == len(run.anchors_along(explorer.units[0].index)[0]) - 1
         explorer.anchor.value = explorer.anchor.max
-        assert explorer.scatter.value != drawn and explorer.pictures.value != first
+        assert explorer.scatter.value != drawn and explorer.decoded.value != first
         _, means = run.anchors_along(explorer.units[0].index)
         features = run.encode(images)
         features[:, explorer.units[0].index] = means[-1]
-        assert same(opened(explorer.pictures.value), opened(strip(run.decode(features))))
+        assert same(opened(explorer.decoded.value), opened(strip(run.decode(features))))
         explorer.unit.value = 1
         assert explorer.anchor.value == 0
 
