@@ -212,9 +212,7 @@ class Run:
         moved[:, unit] = self.traversal_grid[even_indices(count), unit]
         return moved
 
-    def interchange(
-        self, source: np.ndarray, target: np.ndarray, units: Sequence[int], steps: int = 10, seed: int = 0
-    ) -> np.ndarray:
+    def swap(self, source: np.ndarray, target: np.ndarray, units: Sequence[int], steps: int = 10, seed: int = 0) -> np.ndarray:
         """Latent interchange (paper, Figure 3): decode `source` with `units` replaced by those of `target`.
 
         Both are one image (64, 64, 3) or n images, and so is the result. ValueError for an unknown unit.

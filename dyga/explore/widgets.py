@@ -232,7 +232,7 @@ class InterchangeExplorer(Explorer):
 
     # The keys identify the images in the cache.
     def _decode_interchange(self, source: str, target: str, units: tuple[int, ...]) -> bytes:
-        return png(self._run.interchange(self.source.image, self.target.image, units), 3)
+        return png(self._run.swap(self.source.image, self.target.image, units), 3)
 
 
 class AnchorExplorer(Explorer):

@@ -1,4 +1,4 @@
-"""Dynamic Gaussian Anchoring (paper, section 3.2): anchors per latent unit, and features drawn to them."""
+"""Dynamic Gaussian Anchoring (paper, section 3.2): anchors per latent unit, and the alignment of features to them."""
 
 import copy
 from collections.abc import Callable
@@ -35,10 +35,9 @@ def shift_toward(features: Tensor, target: Tensor, strength: float) -> tuple[Ten
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What anchors do to features: `counts` (units,) anchors in use, `members` (units, max_anchors)
-    features each, `shift` (n, units) distance moved over the feature's norm, `weight` (n, units) the mixing
-    weight lambda, `moved` (units,) the share of features moved by more than one part in a thousand, and
-    `log_likelihood` (units,) per feature.
+    """The effect of alignment on n features: `counts` (units,) anchors in use; `members` (units, max_anchors) features per
+    anchor; `shift` (n, units) distance moved, divided by the feature's norm; `weight` (n, units) the mixing weight lambda; `moved` (units,)
+    share of features with a shift above .001; `log_likelihood` (units,) mean per feature.
     """
 
     counts: np.ndarray
@@ -54,18 +53,16 @@ class Diagnosis:
 
 
 class GaussianAnchors(nn.Module):
-    """A Gaussian mixture per latent unit, found by `fit`, toward which `align` draws features (n, units,
-    dim).
+    """A Gaussian mixture per latent unit. `fit` finds it; `align` moves features (n, units, dim) toward its means.
 
-    All state is in buffers, in the features' own space, and so part of checkpoints. Slots (units,
-    max_anchors) hold `weights`, `means`, `axes`, `variances`, `noise` and `intrinsic_dims` as in `Mixture`; `mask`
-    says which are in use. Before the first fit none is, and `align` is the identity.
+    All state is in buffers, in the space of the features, so checkpoints contain it. The slots (units, max_anchors) hold
+    `weights`, `means`, `axes`, `variances`, `noise` and `intrinsic_dims` as in `Mixture`; `mask` says which slots are in use.
+    Before the first fit none is, and `align` is the identity.
     """
 
     def __init__(self, units: int, dim: int, max_anchors: int = 32, *, start: int = 8, subspace: int = 2) -> None:
-        """`start` anchors per unit to begin with; a Gaussian's own subspace has at most `subspace`
-        dimensions.
-        """
+        """A fit starts with `start` anchors per unit; a Gaussian's subspace has at most `subspace` dimensions. ValueError for a
+        number below 1."""
         super().__init__()
         sizes = {"units": units, "dim": dim, "max_anchors": max_anchors, "start": start, "subspace": subspace}
         for name, value in sizes.items():
@@ -91,7 +88,7 @@ class GaussianAnchors(nn.Module):
     @property
     def fitted(self) -> bool:
         """Whether there are anchors."""
-        if self._fitted is None:  # known from then on: to ask a GPU at every step would make it wait
+        if self._fitted is None:  # kept, since reading it from a GPU makes every step wait
             self._fitted = bool(self.mask.any())
         return self._fitted
 
@@ -129,13 +126,12 @@ class GaussianAnchors(nn.Module):
         iterations: int = 40,
         bins: int = 2048,
     ) -> Selection:
-        """The four stages of a fit (Figure 2(b)) on features (n, units, dim), without keeping their result.
+        """The four stages of a fit (Figure 2(b)) on features (n, units, dim); the anchors stay as they are.
 
-        `scalars` (n, units) are the numbers that the features were made from, if any: rows are sorted by
-        them, else by the features' first principal component, and `bins` rows spread evenly over that order
-        are fitted. With `warm` a fit starts from the last one and an anchor keeps its slot where its
-        cluster did; else from k-means++ with `seed`. `iterations` bounds the EM steps of a stage. Raises
-        ValueError for a wrong shape, fewer than two rows, or values that are not finite.
+        Rows are sorted by `scalars` (n, units), from which the features were made, or without them by the features' first
+        principal component. The fit uses `bins` rows, spread evenly over that order. With `warm` it starts from the last fit,
+        and an anchor keeps its slot if its cluster persists; else it starts from k-means++ with `seed`. `iterations` limits the
+        EM steps of a stage. ValueError for a wrong shape, fewer than two rows, or values that are not finite.
         """
         self._check(features)
         if len(features) < 2:
@@ -162,7 +158,7 @@ class GaussianAnchors(nn.Module):
 
     @torch.no_grad()
     def fit(self, features: Tensor, seed: int = 0, **options) -> "GaussianAnchors":
-        """Find the anchors of features (n, units, dim); options and errors as in `select`. Returns itself.
+        """Finds the anchors of features (n, units, dim) and returns itself; options and errors as in `select`.
 
         The same features, seed and state give the same bits.
         """

@@ -6,13 +6,13 @@ from torch import Tensor, nn
 
 
 class PooledAutoencoder(nn.Module):
-    """The quick profile's first stage: average pooling one way, a small learned decoder the other.
+    """The quick profile's first stage: average pooling as encoder, and a small learned decoder.
 
-    encode: 4x4 average pool -> 3x16x16, pixel-unshuffled -> 12x8x8, then 12 numbers along their principal axes, half whitened:
-    an axis of variance v is divided by v^1/4, and all by one number for unit variance. As they are, nearly all of the loss is the
-    colour of large surfaces; half whitened, contours, which tell shape, size and angle, weigh more; wholly, they are as strong as
-    colours, but noise in them spoils the pictures. There is nothing to train before the diffusion; `calibrate` must have seen
-    data once.
+    The encoder applies a 4x4 average pool (3x16x16) and pixel-unshuffle (12x8x8). It then rotates the 12 channels to their
+    principal axes and whitens them by half: an axis of variance v is divided by v^1/4, and all axes by one number, for unit
+    variance. Without whitening nearly all of the loss is the colour of large surfaces. With half whitening contours, which
+    carry shape, size and angle, weigh more. With full whitening contours weigh as much as colours, but their noise spoils the
+    images. Nothing is trained before the diffusion, but `calibrate` must be called once.
     """
 
     latent_shape = (12, 8, 8)
@@ -30,8 +30,8 @@ class PooledAutoencoder(nn.Module):
         )  # fmt: skip
 
     def calibrate(self, images: Tensor) -> None:
-        """Sets the mean, the principal axes and their scales from a sample of the data. Axes with less than a thousandth of the
-        first one's variance are held to be noise and not enlarged further."""
+        """Sets the mean, the principal axes and their scales from images (n, 3, 64, 64). Axes with less than .001 of the largest
+        variance count as noise and are scaled like an axis of that variance."""
         blocks = F.pixel_unshuffle(F.avg_pool2d(images, 4), 2).transpose(0, 1).flatten(1)
         variance, axes = torch.linalg.eigh(blocks.double().cov())
         self.mean, self.axes = blocks.mean(dim=1), axes.T.float()
@@ -60,7 +60,7 @@ class VQAutoencoder(nn.Module):
     latent_shape = (3, 16, 16)
 
     def __init__(self):
-        from diffusers import VQModel  # here, since its import takes a second that the quick profile need not spend
+        from diffusers import VQModel  # here, since the import takes a second and quick does not need it
 
         super().__init__()
         self.register_buffer("std", torch.ones(()))
@@ -92,7 +92,7 @@ class VQAutoencoder(nn.Module):
         return self.model.decode(quantised, force_not_quantize=True).sample, commitment
 
     def loss(self, images: Tensor) -> Tensor:
-        """Mean absolute error plus the codebook and commitment loss; `critic` adds what makes it a VQ-GAN."""
+        """Mean absolute error plus the codebook and commitment loss. `dyga.training.vqgan_loss` adds the terms of a VQ-GAN."""
         decoded, commitment = self.reconstruct(images)
         return F.l1_loss(decoded, images) + commitment
 

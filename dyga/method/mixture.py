@@ -1,9 +1,8 @@
-"""HDDC: Gaussian mixtures, each Gaussian with a subspace of its own, fitted for all latent units at once.
+"""HDDC: Gaussian mixtures in which each Gaussian has its own subspace, fitted for all latent units at once.
 
-High-dimensional data clustering (Bouveyron, Girard & Schmid 2007), model [a_kj b_k Q_k d_k]: Gaussian k has
-variances a_kj along the d_k axes Q_k and one noise variance b_k in all other directions, so that a log
-density takes projections only and no matrix is inverted. Shapes: U units, N rows, K anchors, D coordinates,
-P subspace axes at most. Everything is float64.
+High-dimensional data clustering (Bouveyron, Girard & Schmid 2007), model [a_kj b_k Q_k d_k]: Gaussian k has variances a_kj
+along its d_k axes Q_k, and one noise variance b_k in all other directions. A log density needs projections only; no matrix is
+inverted. Shapes: U units, N rows, K anchors, D coordinates, at most P subspace axes. Everything is float64.
 """
 
 import math
@@ -12,9 +11,9 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
-# A dead anchor's log density. Finite, since infinities do not survive a matrix product.
+# Log density of an unused anchor. It is finite, since infinities become NaN in a matrix product.
 DEAD = -1e30
-# Neighbouring rows that are summed together.
+# Number of neighbouring rows that are summed together.
 BLOCK = 64
 
 
@@ -22,8 +21,8 @@ BLOCK = 64
 class Mixture:
     """One mixture per unit: `weights` (U, K), `means` (U, K, D), `axes` (U, K, D, P), `variances` (U, K, P)
     along them, `noise` (U, K) in all other directions, `intrinsic_dims` (U, K) axes in use (the intrinsic dimension
-    d_k) and `mask` (U, K). `ambient` is the features' dimension, more than D where flat ones were left
-    out.
+    d_k) and `mask` (U, K), the anchors in use. `ambient` is the dimension of the features; it exceeds D if directions without
+    variance were dropped.
     """
 
     weights: Tensor
@@ -57,11 +56,11 @@ class Mixture:
         return replace(self, **{name: tensors[name].index_copy(0, units, new) for name, new in other.tensors().items()})
 
     def resized(self, slots: int) -> "Mixture":
-        """With `slots` slots per unit: empty ones are added, or the last ones cut off."""
+        """With `slots` slots per unit: adds empty ones, or removes the last ones."""
         chosen = {}
         for name, value in self.tensors().items():
             kept = value[:, :slots]
-            # Noise and variances of an empty slot are 1, so that their logarithm is harmless.
+            # Noise and variances of an empty slot are 1, so that their logarithm is 0.
             fill = 1 if name in ("noise", "variances", "intrinsic_dims") else 0
             added = value.new_full((len(value), slots - kept.shape[1], *value.shape[2:]), fill)
             chosen[name] = torch.cat([kept, added], dim=1)
@@ -88,9 +87,7 @@ class Mixture:
         return means, (axes * extra[:, None]) @ axes.mT + noise[..., None] * identity
 
     def parameter_counts(self) -> Tensor:
-        """Free parameters per anchor (U, K), its weight aside: mean, axes, variances, noise (HDDC, table
-        1).
-        """
+        """Free parameters per anchor (U, K) without its weight: mean, axes, variances, noise (HDDC, table 1)."""
         dims = self.intrinsic_dims.double()
         count = self.ambient + dims * (self.ambient - (dims + 1) / 2) + dims + (dims < self.ambient)
         return count * self.mask
@@ -142,10 +139,9 @@ class Rows:
         return total, means, second - means[..., :, None] * means[..., None, :]
 
     def _second(self, responsibilities: Tensor) -> Tensor:
-        """Sums (U, K, D(D+1)/2) of the quadratic terms, the costly part of an M-step.
+        """Sums (U, K, D(D+1)/2) of the quadratic terms, the most expensive part of an M-step.
 
-        Rows are sorted, so that a block of them belongs to few anchors: only those that have a share are
-        summed.
+        Rows are sorted, so that a block of rows belongs to few anchors. Only those are summed.
         """
         if self.count % BLOCK:
             return responsibilities.mT @ self.quadratic
@@ -173,8 +169,8 @@ def log_joint_of(points: Tensor, mixture: Mixture) -> Tensor:
 def log_joint(linear: Tensor, mixture: Mixture) -> Tensor:
     """Log of weight times density (U, N, K) of `linear` terms (U, N, 2 + D), as in HDDC's E-step.
 
-    With y = x - mu_k it is const_k - |y|^2 / 2b + sum_j (1/b - 1/a_j)(q_j . y)^2 / 2: one function linear in
-    the terms, and the squares of P more.
+    With y = x - mu_k it is const_k - |y|^2 / 2b + sum_j (1/b - 1/a_j)(q_j . y)^2 / 2: a linear function of the terms, plus the squares
+    of P further ones.
     """
     means, axes, noise = mixture.means, mixture.axes, mixture.noise
     used = torch.arange(axes.shape[-1], device=axes.device) < mixture.intrinsic_dims[..., None]
@@ -183,7 +179,7 @@ def log_joint(linear: Tensor, mixture: Mixture) -> Tensor:
     const = mixture.weights.clamp_min(1e-300).log() - 0.5 * (mixture.ambient * math.log(2 * math.pi) + log_det)
     const = const - 0.5 * means.square().sum(-1) / noise
     const = torch.where(mixture.mask, const, DEAD)
-    # Variances are never below the noise, so that the root exists.
+    # Variances are never below the noise, so the root exists.
     root = ((1 / noise[..., None] - 1 / mixture.variances) * used / 2).clamp_min(0).sqrt()
     scaled = axes * root[..., None, :]
     offset = -(scaled * means[..., None]).sum(-2)
@@ -200,7 +196,7 @@ def e_step(linear: Tensor, mixture: Mixture) -> tuple[Tensor, Tensor]:
     """E-step: responsibilities (U, N, K) and each row's log likelihood (U, N)."""
     joint = log_joint(linear, mixture)
     top = joint.amax(-1, keepdim=True)
-    # Nothing below e^-80: denormal numbers are slow and say no more.
+    # Nothing below e^-80, since denormal numbers are slow.
     joint = joint.sub(top).clamp_min_(-80).exp_()
     total = joint.sum(-1, keepdim=True)
     return joint.div_(total), (top + total.log()).squeeze(-1)
@@ -209,10 +205,10 @@ def e_step(linear: Tensor, mixture: Mixture) -> tuple[Tensor, Tensor]:
 def m_step(rows: Rows, responsibilities: Tensor, mixture: Mixture, *, scree: float, floor: float) -> Mixture:
     """M-step: weights, means and each Gaussian's subspace, from responsibilities (U, N, K).
 
-    The axes are improved from the last ones by subspace iteration, which costs products only and converges
-    along with EM. d_k is found by Cattell's scree test, as in HDDC: the last axis whose drop to the next
-    variance is at least `scree` times the largest drop; the mean of all further variances stands for the one
-    after the P-th. No variance is below `floor`; an anchor left without rows dies.
+    Subspace iteration improves the last axes; it needs products only and converges together with EM. As in HDDC, Cattell's
+    scree test gives d_k: the last axis whose drop to the next variance is at least `scree` times the largest drop, where the
+    mean of all further variances replaces the one after the P-th. No variance is below `floor`. An anchor without rows is
+    removed.
     """
     total, means, covariance = rows.moments(responsibilities)
     mask = mixture.mask & (total > 1e-6)
@@ -232,7 +228,7 @@ def m_step(rows: Rows, responsibilities: Tensor, mixture: Mixture, *, scree: flo
     intrinsic_dims = (order * large).amax(-1).clamp_min(1)
     kept = (values * (order <= intrinsic_dims[..., None])).sum(-1)
     noise = ((trace - kept) / (mixture.ambient - intrinsic_dims).clamp_min(1)).clamp_min(floor)
-    # Where the subspace is the whole space, noise stands for no direction: the smallest variance serves.
+    # If the subspace is the whole space, there is no noise direction; the smallest variance is used.
     noise = torch.where(intrinsic_dims < mixture.ambient, noise, values[..., -1].clamp_min(floor))
     return replace(
         mixture,
@@ -255,10 +251,10 @@ def expectation_maximisation(
     scree: float = 0.2,
     floor: float = 1e-6,
 ) -> tuple[Mixture, Tensor]:
-    """EM from `mixture`, and the mean log likelihood per row (U,) of what is returned.
+    """EM from `mixture`. Returns the mixture and its mean log likelihood per row (U,).
 
-    Each unit stops when a step gains less than `tolerance`, and returns its best state, as neither the change
-    of d_k nor the subspace step is strictly monotone: a unit never ends below its start.
+    Each unit stops when a step gains less than `tolerance`, and returns its best state: neither the change of d_k nor the
+    subspace step is strictly monotone.
     """
     best, current = mixture, mixture
     best_value = torch.full_like(mixture.weights[:, 0], -torch.inf)
@@ -275,7 +271,7 @@ def expectation_maximisation(
         if step == iterations or not len(units):
             break
         if 2 * len(units) <= len(moving):
-            # Few units still move: go on with those alone.
+            # Few units are still improving: continue with those only.
             part, part_value = expectation_maximisation(
                 rows.take(units),
                 current.take(units),

@@ -1,6 +1,6 @@
 """Anchor selection of Dynamic Gaussian Anchoring (paper, Figure 2(b)): initialise, HDDC, split, filter.
 
-Every stage works on all latent units at once and leaves each unit its own number of anchors.
+Every stage processes all latent units at once; each unit has its own number of anchors.
 """
 
 import math
@@ -19,10 +19,10 @@ from dyga.method.mixture import (
     m_step,
 )
 
-# Variances below this share of a unit's mean variance (a standard deviation of 0.1%) count as none. Units of
-# the model are curves, flat in most directions, so that without it densities would be infinite.
+# Lower limit of a variance, as a share of the unit's mean variance (a standard deviation of 0.1%). Units are curves and have no
+# variance in most directions, so that without a limit densities would be infinite.
 FLOOR = 1e-6
-# Coordinates this far below the floor are left out of the fit.
+# Coordinates with a smaller share of variance are not used in the fit.
 FLAT = 0.1 * FLOOR
 SCREE = 0.2
 OPTIONS = {"tolerance": 5e-3, "scree": SCREE, "floor": FLOOR}
@@ -30,7 +30,7 @@ OPTIONS = {"tolerance": 5e-3, "scree": SCREE, "floor": FLOOR}
 
 @dataclass(frozen=True)
 class Frame:
-    """Where a unit's fit takes place: y = (x - `centre`) / `scale` along the principal `basis` (U, D, D')."""
+    """The coordinates of a unit's fit: y = (x - `centre`) / `scale` along the principal `basis` (U, D, D')."""
 
     centre: Tensor
     scale: Tensor
@@ -38,13 +38,13 @@ class Frame:
 
     @classmethod
     def of(cls, points: Tensor, least: int) -> "Frame":
-        """Of points (U, N, D), without directions that are flat in every unit, but with `least` at least."""
+        """From points (U, N, D). Directions without variance in every unit are dropped, but at least `least` remain."""
         centre = points.mean(1, keepdim=True)
         centred = points - centre
         covariance = centred.mT @ centred / points.shape[1]
         values, vectors = torch.linalg.eigh(covariance)
         variance = values.clamp_min(0).mean(-1)
-        # What rounding leaves of a constant unit is no variance.
+        # For a constant unit the variance consists of rounding errors.
         rounding = (torch.finfo(torch.float32).eps * centre.abs().amax((1, 2))).square()
         scale = torch.where(variance > rounding, variance, 1.0).sqrt()
         share = (values / scale.square()[:, None]).flip(-1)
@@ -56,7 +56,7 @@ class Frame:
         return (points - self.centre) / self.scale @ self.basis
 
     def inverse_transform(self, mixture: Mixture) -> Mixture:
-        """A mixture of this frame, in the features' own space."""
+        """A mixture in these coordinates -> the same in the space of the features."""
         scale = self.scale[:, :, 0]
         return replace(
             mixture,
@@ -69,7 +69,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class Selection:
-    """The mixture after each stage of the selection, in the features' own space; `filtered` is the result."""
+    """The mixture after each stage, in the space of the features; `filtered` is the result."""
 
     initialised: Mixture
     fitted: Mixture
@@ -78,14 +78,14 @@ class Selection:
 
 
 def coreset(features: Tensor, scalars: Tensor | None, size: int) -> Tensor:
-    """At most `size` rows per unit, (units, size, dim) in float64, of features (n, units, dim).
+    """Features (n, units, dim) -> at most `size` rows per unit, (units, size, dim) in float64.
 
-    Each unit's rows are sorted by its scalar (n, units), or by their first principal component, and cut into
-    `size` bins of equal count, of which the middle row stands for all. A bin's mean would lose the variance
-    within the bin, and in a bin astride two clusters lie where no feature is.
+    Each unit's rows are sorted by its scalar (n, units), or by their first principal component, and cut into `size` bins of equal
+    count. The middle row represents its bin. The bin's mean would lose the variance within the bin, and between two clusters it
+    would lie where no feature is.
     """
     if scalars is None:
-        # Unit by unit, so that no second copy of all features is made.
+        # Unit by unit, which avoids a second copy of all features.
         keys = torch.stack([_principal_scores(points) for points in features.unbind(1)])
     else:
         keys = scalars.T
@@ -105,16 +105,15 @@ def _principal_scores(points: Tensor) -> Tensor:
     # Scaled, so that squares of very large or small features stay finite.
     centred = centred / centred.abs().amax().clamp_min(torch.finfo(torch.float32).tiny)
     axis = torch.linalg.eigh((centred.T @ centred).double()).eigenvectors[:, -1]
-    # An eigenvector's sign is arbitrary: fix it, so that the order is not.
+    # The sign of an eigenvector is arbitrary; this makes the order unique.
     axis = axis * axis[axis.abs().argmax()].sign()
     return centred @ axis.to(centred.dtype)
 
 
 def initialise(points: Tensor, start: int, axes_count: int, ambient: int, generator: torch.Generator) -> Mixture:
-    """Stage (i): `start` round Gaussians of equal weight and variance at k-means++ centres of points (U, N,
-    D).
+    """Stage (i): `start` spherical Gaussians of equal weight and variance at k-means++ centres of points (U, N, D).
 
-    Greedy k-means++ (Arthur & Vassilvitskii 2007): of four draws the one that lowers the distances most.
+    Greedy k-means++ (Arthur & Vassilvitskii 2007) draws four candidates and takes the one that reduces the distances most.
     Units with fewer distinct points get fewer anchors.
     """
     units, count, dim = points.shape
@@ -125,7 +124,7 @@ def initialise(points: Tensor, start: int, axes_count: int, ambient: int, genera
     means = torch.zeros(units, start, dim, device=device, dtype=dtype)
     mask = torch.zeros(units, start, dtype=torch.bool, device=device)
     for slot in range(start):
-        # Drawn on the CPU, so that the choice does not depend on the device.
+        # Drawn on the CPU, so that the result does not depend on the device.
         draws = torch.rand(units, 4, generator=generator, dtype=dtype).to(device)
         cumulative = potential.cumsum(1)
         rows = torch.searchsorted(cumulative, draws * cumulative[:, -1:]).clamp_max(count - 1)
@@ -134,12 +133,12 @@ def initialise(points: Tensor, start: int, axes_count: int, ambient: int, genera
         lowered = torch.minimum(squares, nearest[:, None])
         best = lowered.sum(-1).argmin(1)
         means[:, slot] = candidates[index, best]
-        # Twice the same point is no second anchor.
+        # A point that is already a centre gives no second anchor.
         mask[:, slot] = nearest[index, rows[index, best]] > FLOOR
         nearest = lowered[index, best]
         potential = nearest
     variance = (nearest.mean(1) / ambient).clamp_min(FLOOR)[:, None]
-    # Any axes will do to start the subspace iteration from, but for ones in special position.
+    # Random axes to start the subspace iteration.
     axes = torch.linalg.qr(torch.randn(dim, axes_count, generator=generator, dtype=dtype)).Q.to(device)
     return Mixture(
         weights=mask.to(dtype) / mask.sum(1, keepdim=True),
@@ -154,10 +153,10 @@ def initialise(points: Tensor, start: int, axes_count: int, ambient: int, genera
 
 
 def resume(rows: Rows, last: Mixture, frame: Frame) -> Mixture:
-    """Stage (i) of a refit: the last anchors, each from the rows nearest to its mean, in the same slots.
+    """Stage (i) of a refit: each of the last anchors is estimated from the rows nearest to its mean, and keeps its slot.
 
-    Nearest by distance, not by density: features move between refits, and a Gaussian that has become
-    narrow says little about rows that have left it.
+    Distance is used instead of density: features move between refits, and a narrow Gaussian has no density at rows that moved
+    away.
     """
     means = frame.transform(last.means)
     distance = torch.cdist(rows.points, means).masked_fill(~last.mask[:, None], torch.inf)
@@ -167,11 +166,11 @@ def resume(rows: Rows, last: Mixture, frame: Frame) -> Mixture:
 
 
 def split_widest(mixture: Mixture, refused: Tensor) -> tuple[Mixture, Tensor, Tensor, Tensor]:
-    """Split every anchor that is not `refused` (U, K), widest first, while there are free slots.
+    """Splits every anchor that is not `refused` (U, K), the widest first, while there are free slots.
 
-    A Gaussian is replaced by the two Gaussians that keep its mean and covariance and lie where its two halves
-    along the first axis would: at +-sqrt(2/pi) standard deviations. Returns the mixture and unit, parent's
-    slot (kept by one half) and new slot of each split.
+    Two Gaussians replace one. Together they have its mean and covariance, and they lie at the means of its two halves along the
+    first axis: +-sqrt(2/pi) standard deviations. Returns the mixture, and of each split the unit, the parent's slot (one half
+    keeps it) and the new slot.
     """
     open_ = mixture.mask & ~refused
     spread = torch.where(open_, mixture.weights * mixture.variances[..., 0], -1.0)
@@ -182,7 +181,7 @@ def split_widest(mixture: Mixture, refused: Tensor) -> tuple[Mixture, Tensor, Te
     parent, child = parents[unit, place], free[unit, place]
     new = {name: value.clone() for name, value in mixture.tensors().items()}
     variance, axis = mixture.variances[unit, parent, 0], mixture.axes[unit, parent, :, 0]
-    # Less far apart where a half would be narrower than the noise around it.
+    # A smaller distance if a half would be narrower than the noise around it.
     square = torch.minimum(2 / math.pi * variance, variance - mixture.noise[unit, parent])
     step = square.sqrt()[:, None] * axis
     new["weights"][unit, parent] = mixture.weights[unit, parent] / 2
@@ -195,19 +194,18 @@ def split_widest(mixture: Mixture, refused: Tensor) -> tuple[Mixture, Tensor, Te
 
 
 def split(rows: Rows, mixture: Mixture, slots: int, rounds: int, trial: int) -> Mixture:
-    """Stage (iii): split the wide Gaussians, and keep the splits that BIC pays for, up to `slots` a unit.
+    """Stage (iii): splits wide Gaussians and keeps the splits that improve BIC, up to `slots` per unit.
 
-    In each round all open anchors of a unit are split, `trial` EM steps follow, and each pair is compared
-    with one Gaussian over the pair's rows. Pairs that gain less than BIC asks for their parameters are
-    joined again and not tried any more; then EM goes on, and a unit whose BIC is not better after all goes
-    back to where it was.
+    Each round splits all anchors of a unit that were not refused, runs `trial` EM steps, and compares each pair with one
+    Gaussian over the pair's rows. A pair is merged again and refused if it gains less than the BIC penalty of its parameters.
+    EM then continues. A unit whose BIC did not improve returns to its state before the round.
     """
     _, likelihood = expectation_maximisation(rows, mixture, 0)
     score = information_criterion(mixture, likelihood, rows.count)
     mixture = mixture.resized(slots)
     refused = torch.zeros_like(mixture.mask)
     for _ in range(rounds):
-        # Only units with an anchor to split and an eighth of the slots free: less is not worth a round.
+        # Only units with an anchor to split and with an eighth of the slots free.
         free = (~mixture.mask).sum(1)
         possible = (mixture.mask & ~refused).any(1) & (free > 0) & (8 * free >= slots)
         units = possible.nonzero().squeeze(1)
@@ -227,7 +225,7 @@ def split(rows: Rows, mixture: Mixture, slots: int, rounds: int, trial: int) -> 
 
 
 def _split_round(rows: Rows, mixture: Mixture, score: Tensor, refused: Tensor, trial: int) -> tuple[Mixture, Tensor, Tensor]:
-    """One round of `split`: the better mixtures, their BIC (U,) and the anchors refused so far (U, K)."""
+    """One round of `split`: the better mixtures, their BIC (U,), and the anchors refused so far (U, K)."""
     halves, unit, parent, child = split_widest(mixture, refused)
     halves, _ = expectation_maximisation(rows, halves.trimmed(), trial, **OPTIONS)
     responsibilities, total = e_step(rows.linear, halves)
@@ -236,7 +234,7 @@ def _split_round(rows: Rows, mixture: Mixture, score: Tensor, refused: Tensor, t
     collapsed[unit, :, parent] = pair
     collapsed[unit, :, child] = 0
     joined = m_step(rows, collapsed, halves, scree=SCREE, floor=FLOOR)
-    # Log likelihood of the rows with the pair, less that with one Gaussian in its place.
+    # Log likelihood with the pair minus log likelihood with one Gaussian in its place.
     single = log_joint(rows.linear, joined)[unit, :, parent] - total[unit]
     gain = -(1 - pair + single.clamp_max(80).exp()).clamp_min(1e-300).log().sum(1)
     before, after = joined.parameter_counts(), halves.parameter_counts()
@@ -250,7 +248,7 @@ def _split_round(rows: Rows, mixture: Mixture, score: Tensor, refused: Tensor, t
     criterion = information_criterion(grown, likelihood, rows.count)
     better = criterion < score
     refused = refused.clone()
-    # All halves of a unit that is no better for them, and the useless ones of any unit.
+    # All splits of a unit that did not improve, and the useless ones of any unit.
     back = useless | ~better[unit]
     refused[unit[back], parent[back]] = True
     mixture = grown.resized(mixture.mask.shape[1]).where(better, mixture)
@@ -258,10 +256,7 @@ def _split_round(rows: Rows, mixture: Mixture, score: Tensor, refused: Tensor, t
 
 
 def filter_small(rows: Rows, mixture: Mixture, least: float) -> Mixture:
-    """Stage (iv): drop the Gaussians to which fewer than `least` rows belong, and renormalise the weights.
-
-    A unit always keeps its largest.
-    """
+    """Stage (iv): removes Gaussians with fewer than `least` members and renormalises the weights. Each unit keeps its largest."""
     responsibilities, _ = e_step(rows.linear, mixture)
     members = torch.nn.functional.one_hot(responsibilities.argmax(-1), mixture.mask.shape[1]).sum(1)
     kept = mixture.mask & ((members >= least) | (members == members.amax(1, keepdim=True)))
@@ -270,11 +265,9 @@ def filter_small(rows: Rows, mixture: Mixture, least: float) -> Mixture:
 
 
 def keep_slots(mixture: Mixture, last: Mixture) -> Tensor:
-    """The order of slots (U, K) in which each anchor has the slot of the `last` anchor that it goes on
-    from.
+    """The order of slots (U, K) in which each anchor keeps the slot of the `last` anchor that it continues.
 
-    Those are the pairs in which each is the other's nearest, by mean; all other anchors get the slots that
-    are left.
+    An anchor continues another if each is the other's nearest, by their means. All other anchors get the remaining slots.
     """
     near = torch.cdist(mixture.means, last.means)
     near = near.masked_fill(~(mixture.mask[:, :, None] & last.mask[:, None]), torch.inf)
@@ -304,10 +297,10 @@ def select_anchors(
     least_members: int = 10,
     seed: int = 0,
 ) -> Selection:
-    """All four stages on features (n, units, dim), from `start` anchors or from those of the `last` fit.
+    """All four stages on features (n, units, dim), starting from `start` anchors or from those of the `last` fit.
 
-    `iterations` bounds the EM steps of a stage, and a tenth of it both the rounds of splits and the steps
-    after each; `least_members` counts among all n features.
+    `iterations` limits the EM steps of a stage; a tenth of it limits the rounds of splits and the EM steps after each.
+    `least_members` is a number of all n features.
     """
     n, _, dim = features.shape
     axes_count = min(subspace, dim)
@@ -323,7 +316,7 @@ def select_anchors(
     fitted, _ = expectation_maximisation(rows, initialised, iterations, **OPTIONS)
     divided = split(rows, fitted, slots, rounds=max(iterations // 10, 1), trial=trial)
     divided, _ = expectation_maximisation(rows, divided, iterations, **OPTIONS)
-    # Three rows at least, since fewer span no more than a line.
+    # At least three rows: fewer span at most a line.
     least = max(least_members * rows.count / n, min(3, rows.count))
     filtered = filter_small(rows, divided, least)
     stages = [frame.inverse_transform(stage).resized(slots) for stage in (initialised, fitted, divided, filtered)]

@@ -1,4 +1,8 @@
-"""Skip Dropout (paper, section 3.3): thin the U-Net's skip connections, so that it has to listen to the latent units."""
+"""Skip Dropout (paper, section 3.3): dropout of whole skip channels, so that the U-Net must use the latent units.
+
+For skip tensors h of shape (batch, channels, height, width): h~ = m h / (1 - p), where m is 0 with probability p and else 1, drawn for
+each channel of each image. In evaluation mode h~ = h.
+"""
 
 from collections.abc import Sequence
 
@@ -7,7 +11,7 @@ from torch import Tensor, nn
 
 
 class SkipDropoutHandle:
-    """Returned by `SkipDropout.attach`; `remove()` detaches without a trace."""
+    """Returned by `SkipDropout.attach`; `remove()` detaches it completely."""
 
     def __init__(self, hooks: list):
         self._hooks = hooks
@@ -19,11 +23,11 @@ class SkipDropoutHandle:
 
 
 class SkipDropout:
-    """In training, drops each channel of the skip tensors with probability `p` and scales the rest by 1/(1-p).
+    """Drops each channel of the skip tensors with probability `p` in training mode, and scales the others by 1 / (1 - p).
 
-    Attaches to this project's UNet and to any diffusers UNet2DModel or UNet2DConditionModel, whose `up_blocks` receive their
-    skip tensors as the argument `res_hidden_states_tuple`. In eval mode it is the identity. `levels` counts resolutions from
-    the finest (0); None means all. ValueError unless 0 <= p < 1.
+    `attach` works with this project's UNet and with any diffusers UNet2DModel or UNet2DConditionModel: their `up_blocks`
+    receive the skip tensors as the argument `res_hidden_states_tuple`. `levels` counts resolutions from the finest (0); None
+    means all. ValueError unless 0 <= p < 1.
     """
 
     def __init__(self, p: float = 0.2, levels: Sequence[int] | None = None):

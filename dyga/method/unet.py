@@ -1,4 +1,4 @@
-"""The conditional U-Net: latent units enter by cross attention (paper, section 3.1). One class for every profile."""
+"""The conditional U-Net: cross attention to the latent units (paper, section 3.1). One class for every profile."""
 
 from collections.abc import Sequence
 
@@ -35,7 +35,8 @@ class ResBlock(nn.Module):
 
 
 class Attention(nn.Module):
-    """Attention of positions to tokens. Softmax runs over the token axis of (tokens x positions), so nothing is transposed."""
+    """Attention of positions to tokens. The softmax runs over the tokens of a (tokens x positions) matrix, which avoids
+    transposes."""
 
     def __init__(self, channels: int, context_dim: int, heads: int):
         super().__init__()
@@ -58,7 +59,7 @@ class Attention(nn.Module):
 
 
 class ContextBlock(nn.Module):
-    """Cross attention to the latent units; as a whole transformer block, self attention before and feed-forward after it."""
+    """Cross attention to the latent units; with `transformer`, self attention before and feed-forward after it."""
 
     def __init__(self, channels: int, context_dim: int, heads: int, transformer: bool):
         super().__init__()
@@ -74,7 +75,7 @@ class ContextBlock(nn.Module):
                 nn.Conv1d(4 * channels, channels, 1),
             )
         else:
-            # Halved, not zero: from the first step on the denoiser hears the units.
+            # Halved instead of zero, so that the units have an effect from the first step on.
             with torch.no_grad():
                 self.cross.out.weight.mul_(0.5)
                 self.cross.out.bias.zero_()
@@ -93,7 +94,7 @@ class ContextBlock(nn.Module):
 
 
 class Level(nn.Module):
-    """The blocks of one resolution on the way up or down: (residual, context) pairs."""
+    """The blocks of one resolution: (residual, context) pairs."""
 
     def __init__(self, widths: Sequence[tuple[int, int]], embedding: int, dropout: float, context: dict | None):
         super().__init__()
@@ -115,7 +116,7 @@ class DownBlock(Level):
         self.down = None if last else nn.Conv2d(out, out, 3, stride=2, padding=1)
 
     def forward(self, hidden: Tensor, embedding: Tensor, context: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Returns the result and the skip tensors that it leaves for the way up."""
+        """Returns the result and the skip tensors for the up block."""
         skips = []
         for i in range(len(self.residual)):
             hidden = self.block(i, hidden, embedding, context)
@@ -134,7 +135,7 @@ class UpBlock(Level):
         self.up = None if last else nn.Conv2d(out, out, 3, padding=1)
 
     def forward(self, hidden: Tensor, res_hidden_states_tuple: tuple[Tensor, ...], embedding: Tensor, context: Tensor) -> Tensor:
-        """Takes its skip tensors, the last first, under the name that diffusers gives them, so that plug-ins fit both."""
+        """Uses the skip tensors in reverse order. The argument has diffusers' name, so that plug-ins work with both."""
         for i, skip in enumerate(reversed(res_hidden_states_tuple)):
             hidden = self.block(i, torch.cat([hidden, skip], dim=1), embedding, context)
         return hidden if self.up is None else self.up(F.interpolate(hidden, scale_factor=2.0, mode="nearest"))
@@ -202,7 +203,8 @@ class UNet(nn.Module):
         return self.conv_out(F.silu(self.norm_out(hidden)))
 
     def keep_attention(self, keep: bool) -> list[Attention]:
-        """Switches the recording of cross-attention maps; returns the layers, whose `.map` is (batch, units, positions)."""
+        """Switches the recording of cross-attention maps on or off. Returns the layers; their `.map` is (batch, units,
+        positions)."""
         blocks = [m for m in self.modules() if isinstance(m, ContextBlock)]
         for block in blocks:
             block.keep_map = keep

@@ -53,9 +53,9 @@ def test_traverse_holds_the_other_units(run, images):
 def test_interchange_of_all_units_is_the_target_and_of_none_the_source(run, images):
     source, target = images[0], images[1]
     own = [run.decode(run.encode(image[None]), steps=3)[0] for image in (source, target)]
-    assert np.array_equal(run.interchange(source, target, [], steps=3), own[0])
-    assert np.array_equal(run.interchange(source, target, range(8), steps=3), own[1])
-    assert run.interchange(images, images[::-1], [1], steps=2).shape == images.shape
+    assert np.array_equal(run.swap(source, target, [], steps=3), own[0])
+    assert np.array_equal(run.swap(source, target, range(8), steps=3), own[1])
+    assert run.swap(images, images[::-1], [1], steps=2).shape == images.shape
 
 
 def test_attention_is_a_distribution_over_units(run, images):

@@ -52,9 +52,9 @@ def test_interchange_holds_every_combination(run):
         return sheet[64 * row : 64 * row + 64, 64 * column : 64 * column + 64]
 
     assert close(at(2, 4), images[1]) and close(at(3, 4), images[3])
-    assert close(at(0, 2), run.interchange(images[0], images[2], [units[1].index]))
+    assert close(at(0, 2), run.swap(images[0], images[2], [units[1].index]))
     groups = [u.index for u in run.active_units if u.factor in {unit.factor for unit in units}]
-    assert close(at(3, 3), run.interchange(images[1], images[3], groups))
+    assert close(at(3, 3), run.swap(images[1], images[3], groups))
     assert page.count('type="checkbox"') == 3
 
 

@@ -150,7 +150,7 @@ class TestInterchange:
         unit = explorer.units[0]
         assert explorer.chosen() == (unit.index,)
         images = run.data.images[np.array([5, 300_000])]
-        assert same(opened(explorer.views["result"].value)[::3, ::3], run.interchange(images[0], images[1], [unit.index]))
+        assert same(opened(explorer.views["result"].value)[::3, ::3], run.swap(images[0], images[1], [unit.index]))
         explorer.whole.value = True
         assert set(explorer.chosen()) == {u.index for u in run.active_units if u.factor == unit.factor}
 
