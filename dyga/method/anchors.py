@@ -35,9 +35,11 @@ def shift_toward(features: Tensor, target: Tensor, strength: float) -> tuple[Ten
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """The effect of alignment on n features: `counts` (units,) anchors in use; `members` (units, max_anchors) features per
-    anchor; `shift` (n, units) distance moved, divided by the feature's norm; `weight` (n, units) the mixing weight lambda; `moved` (units,)
-    share of features with a shift above .001; `log_likelihood` (units,) mean per feature.
+    """The effect of alignment on n features.
+
+    `counts` (units,): anchors in use. `members` (units, max_anchors): features per anchor. `shift` (n, units): distance moved,
+    divided by the feature's norm. `weight` (n, units): the mixing weight lambda. `moved` (units,): share of features with a
+    shift above .001. `log_likelihood` (units,): mean per feature.
     """
 
     counts: np.ndarray

@@ -169,8 +169,8 @@ def log_joint_of(points: Tensor, mixture: Mixture) -> Tensor:
 def log_joint(linear: Tensor, mixture: Mixture) -> Tensor:
     """Log of weight times density (U, N, K) of `linear` terms (U, N, 2 + D), as in HDDC's E-step.
 
-    With y = x - mu_k it is const_k - |y|^2 / 2b + sum_j (1/b - 1/a_j)(q_j . y)^2 / 2: a linear function of the terms, plus the squares
-    of P further ones.
+    With y = x - mu_k it is const_k - |y|^2 / 2b + sum_j (1/b - 1/a_j)(q_j . y)^2 / 2: a linear function of the terms, plus the
+    squares of P further ones.
     """
     means, axes, noise = mixture.means, mixture.axes, mixture.noise
     used = torch.arange(axes.shape[-1], device=axes.device) < mixture.intrinsic_dims[..., None]

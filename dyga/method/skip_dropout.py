@@ -1,7 +1,7 @@
 """Skip Dropout (paper, section 3.3): dropout of whole skip channels, so that the U-Net must use the latent units.
 
-For skip tensors h of shape (batch, channels, height, width): h~ = m h / (1 - p), where m is 0 with probability p and else 1, drawn for
-each channel of each image. In evaluation mode h~ = h.
+For skip tensors h of shape (batch, channels, height, width): h~ = m h / (1 - p). The mask m is 0 with probability p and else 1,
+drawn for each channel of each image. In evaluation mode h~ = h.
 """
 
 from collections.abc import Sequence
