@@ -109,7 +109,7 @@ CATALOG: dict[str, Source] = {
         "Apache-2.0",
         Factors(("shape", "scale", "orientation", "position_x", "position_y"), (3, 6, 40, 32, 32)),
     ),
-    # The authors give the files by hand alone (Google Drive asks first): put them beside; they are checked all the same.
+    # These files must be downloaded manually (Google Drive asks for a confirmation). They are checked all the same.
     "celeba": Source(
         (
             RemoteFile("img_align_celeba.zip", "", "00d2c5bc6d35e252742224ab0c1e8fcb", 1_443_490_838),

@@ -1,4 +1,4 @@
-"""Downloads that go on where they were cut, and are nothing until their digest matches."""
+"""Downloads that resume after an interruption, and are complete only if their digest matches."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ def find_or_fetch(file: RemoteFile, folder: Path) -> Path:
     path = folder / file.name
     if not path.exists():
         if not file.url:
-            raise ValueError(f"{path}: there is no such file, and it can be had by hand alone; put it there")
+            raise ValueError(
+                f"{path}: there is no such file, and it has no download address: download it manually and put it there"
+            )
         folder.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f"{path.name}.part")
         _download(file, partial)

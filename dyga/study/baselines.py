@@ -1,4 +1,4 @@
-"""What the variants have to beat: PCA, ICA and beta-TCVAE with the same data, number of units and evaluation."""
+"""Baselines: PCA, ICA and beta-TCVAE with the same data, number of units and evaluation as the variants."""
 
 import json
 import time
@@ -25,7 +25,7 @@ Encoder = Callable[[np.ndarray], np.ndarray]
 def run_baselines(config: Config, folder: Path, data_dir: Path | None = None) -> dict[str, dict]:
     """Fits and measures every baseline into `folder`: <method>.json as each is done, metrics.json at the end.
 
-    Returns {method: metrics and `seconds` of fitting}. ValueError for a data set without factors: there is nothing to measure.
+    Returns {method: metrics and `seconds` of fitting}. ValueError for a data set without factors.
     """
     data = load_dataset(config.dataset, data_dir)
     if data.factors is None:
@@ -52,7 +52,7 @@ def _measure(fit: Callable[[Config, LazyImages], Encoder], config: Config, data)
 
 
 def _pooled(images: np.ndarray) -> np.ndarray:
-    """(n, 64, 64, 3) uint8 -> (n, 768) float32: the 4x4 averages that the quick profile's diffusion sees as well."""
+    """(n, 64, 64, 3) uint8 -> (n, 768) float32: the 4x4 averages, as in the quick profile's first stage."""
     n = len(images)
     return images.reshape(n, 16, 4, 16, 4, 3).mean(axis=(2, 4), dtype=np.float32).reshape(n, -1) / 127.5 - 1
 

@@ -1,5 +1,5 @@
-"""`dyga bench`: the anchors' speed and quality beside scikit-learn's, how long a reader waits for a picture, and how well a
-training step uses the machine."""
+"""`dyga bench`: speed and quality of the anchors compared with scikit-learn, response time of the explorers, and speed of a
+training step."""
 
 import time
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from dyga.method.diffusion import to_tensor
 from dyga.method.feature_extractor import UnitMLPs
 
 SIZES = (2_000, 10_000, 48_000, 480_000)
-# scikit-learn is fitted to one unit of at most so many rows, and its time multiplied by the units: minutes instead of hours.
+# scikit-learn is fitted to one unit with at most this many rows, and its time is multiplied by the number of units.
 SKLEARN_ROWS = 48_000
 
 
@@ -41,7 +41,7 @@ def clustered_curves(rows: int, units: int, dim: int, seed: int) -> tuple[Tensor
 
 
 def matmul_rate(size: int = 768, repeats: int = 10) -> float:
-    """FLOP/s of float64 matrix products, the best of some: what an anchor fit could reach at most."""
+    """FLOP/s of float64 matrix products, the best of several: the upper limit of an anchor fit."""
     matrix = torch.randn(size, size, dtype=torch.float64)
     best = min(_seconds(lambda: matrix @ matrix)[0] for _ in range(repeats))
     return 2 * size**3 / best
@@ -178,6 +178,6 @@ def bench_training(config: Config, batch: int, repeats: int = 5) -> pd.DataFrame
 
 
 def _matmul_rate_of(device: torch.device, dtype: torch.dtype, size: int = 4_096) -> float:
-    """FLOP/s of a large matrix product on the device, the best of some."""
+    """FLOP/s of a large matrix product on the device, the best of several."""
     matrix = torch.randn(size, size, device=device, dtype=dtype)
     return 2 * size**3 / min(_seconds(lambda: matrix @ matrix, device)[0] for _ in range(4))

@@ -1,4 +1,4 @@
-"""Does a unit change its own factor and nothing else? Units are moved and exchanged, the pictures decoded, and a factor
+"""Does a unit change its own factor and nothing else? Units are moved or interchanged, the images decoded, and a factor
 classifier, trained on real pictures and labels, reads what they show.
 
 The paper shows interchange as pictures (its Figure 3); the numbers are the project's own.
@@ -57,7 +57,7 @@ def train_factor_classifier(config: Config, folder: Path, data_dir: Path | None 
 
 
 def _soften(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Blurred and noisy, as decoded pictures are, so that the classifier judges what is shown and not how sharply."""
+    """Blurred and noisy images, so that the classifier reads decoded images whatever their sharpness."""
     factor = 2 ** int(torch.randint(3, (), generator=generator))
     if factor > 1:
         images = F.interpolate(F.avg_pool2d(images, factor), scale_factor=factor, mode="bilinear")
@@ -102,7 +102,7 @@ def interchange_scores(
 
 
 def intervention_scores(run: Run) -> list[dict]:
-    """Per factor, what moving and exchanging units does; a record each, kept in the run's interventions.json.
+    """The effect of moving and interchanging units: a record per factor and intervention, kept in the run's interventions.json.
 
     `moved` tells what was done: "traversal" moves the factor's unit through its range, "interchange, one unit" takes that unit
     from another picture, "interchange, all units" takes every unit that follows the factor best. `changed`, `kept` and
@@ -111,7 +111,7 @@ def intervention_scores(run: Run) -> list[dict]:
     or classifier.
     """
     if run.data.factors is None:
-        raise ValueError(f"{run.config.dataset} has no factors, so control cannot be measured")
+        raise ValueError(f"{run.config.dataset} has no factors, so interventions cannot be scored")
     with locked(run.folder):
         path = run.folder / "interventions.json"
         if not path.exists():
@@ -120,11 +120,11 @@ def intervention_scores(run: Run) -> list[dict]:
 
 
 def _measure(run: Run, places: int = 6, steps: int = 5) -> list[dict]:
-    """Five sampling steps: the classifier reads the same in them as in ten or twenty, in a third of the time."""
+    """With five sampling steps the classifier reads the same as with ten or twenty, in a third of the time."""
     data, count, classifier = run.data, run.config.intervention_images, load_factor_classifier(run)
     rows = np.random.default_rng(7).choice(len(data.images), 2 * count, replace=False)
     features, truth = run.encode(data.images[rows]), data.factors[rows]
-    # A unit that follows a factor best may follow another nearly as well: the one-to-one assignment decides.
+    # One-to-one assignment of units to factors, since a unit may follow two factors nearly as well.
     best = metrics.unit_order(np.array(run.metrics["nmi"]))[: len(data.factor_names)]
 
     def decoded(changed: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What a few seeds can say: paired differences with their interval."""
+"""Paired differences over seeds, with confidence intervals."""
 
 import math
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ class PairedDifference:
 
     @property
     def verdict(self) -> str:
-        """'helps', 'hurts', or 'undecided' while the interval holds 0 or there is none."""
+        """'helps', 'hurts', or 'undecided' if the interval contains 0 or there is none."""
         if self.count < 2 or self.low <= 0 <= self.high:
             return "undecided"
         return "helps" if self.mean > 0 else "hurts"
@@ -62,6 +62,6 @@ def seeds_needed(scores: Sequence[float], reference: Sequence[float], share: flo
         return 2
     limits = student.ppf(0.975, counts - 1)
     seen = nct.sf(limits, counts - 1, effect * np.sqrt(counts))
-    # Far out the library's tail is not a number, where the test is sure to see the difference.
+    # For large effects the library returns NaN; the power is 1 there.
     enough = counts[np.nan_to_num(seen, nan=1.0) >= power]
     return int(enough[0]) if len(enough) else None

@@ -17,7 +17,7 @@ from dyga.method.diffusion import to_tensor
 from dyga.method.first_stages import FIRST_STAGES
 from dyga.provenance import describe, exit_if_orphaned, locked, write_atomically, write_json
 from dyga.seeds import sample_rows, step_seed
-from dyga.training.vqgan_loss import Critic, lpips
+from dyga.training.vqgan_loss import VQGANLoss, lpips
 
 SHARD = 20_000
 
@@ -33,7 +33,8 @@ def make_first_stage(config: Config, images) -> nn.Module:
 
 def train_first_stage(config: Config, folder: Path, data_dir: Path | None = None) -> None:
     """Trains the first stage's decoder (pooled) or all of it (vq), and writes `folder`/model.safetensors and, for vq, the latents
-    of all images. Goes on where a killed call was. The paper's vq is a VQ-GAN: so is this one where LPIPS' weights are there."""
+    of all images. An interrupted call continues where it was. The paper's vq is a VQ-GAN; this one is too if the LPIPS weights
+    are present."""
     with locked(folder):
         if (folder / "model.safetensors").exists():
             return
@@ -45,7 +46,7 @@ def train_first_stage(config: Config, folder: Path, data_dir: Path | None = None
         parts: dict = {"stage": stage, "optimiser": torch.optim.AdamW(stage.parameters(), lr=peak)}
         perceptual = lpips() if config.first_stage == "vq" else None
         if perceptual:
-            parts["critic"] = critic = Critic(perceptual).to(device)
+            parts["critic"] = critic = VQGANLoss(perceptual).to(device)
             parts["critic_optimiser"] = torch.optim.AdamW(critic.parameters(), lr=peak, betas=(0.5, 0.9))
         state = load_resume(folder / "resume.pt") or {"step": 0}
         if state["step"] and state.keys() != {*parts, "step"}:
@@ -59,7 +60,7 @@ def train_first_stage(config: Config, folder: Path, data_dir: Path | None = None
             rows = np.random.default_rng(step_seed(0, step)).integers(len(images), size=32)
             batch = to_tensor(images[rows]).to(device)
             if perceptual:
-                # The adversary joins when there is something to tell from a real picture.
+                # The discriminator starts when decoded images resemble real ones.
                 _adversarial_step(parts, batch, joined=step >= steps // 2)
             else:
                 _descend(parts["optimiser"], stage.loss(batch))
@@ -86,7 +87,7 @@ def _descend(optimiser: torch.optim.Optimizer, loss: torch.Tensor) -> None:
 
 
 def _adversarial_step(parts: dict, images: torch.Tensor, joined: bool) -> None:
-    """One step of the autoencoder against its critic and, once that has joined, one of the critic."""
+    """One step of the autoencoder and, in the second half of the training, one of the discriminator."""
     stage, critic = parts["stage"], parts["critic"]
     decoded, commitment = stage.reconstruct(images)
     terms = critic.terms(images, decoded, stage.model.decoder.conv_out.weight, joined)

@@ -1,4 +1,4 @@
-"""What makes a VQ autoencoder a VQ-GAN (Esser et al. 2021): a perceptual distance and an adversary, beside its own loss."""
+"""Perceptual and adversarial loss, which turn a VQ autoencoder into a VQ-GAN (Esser et al. 2021)."""
 
 from pathlib import Path
 
@@ -13,8 +13,8 @@ LPIPS_WEIGHTS = ("weights-vgg16-lpips.pth", "vgg16-397923af.pth")
 def lpips() -> nn.Module | None:
     """LPIPS (Zhang et al. 2018) by torch-fidelity, of two batches (batch, 3, H, W) in 0..255 -> (batch, 1, 1).
 
-    None unless both of its weight files lie in torch hub's folder of checkpoints, since nothing is downloaded behind a user's
-    back. ValueError for a damaged file.
+    None unless both weight files are in torch hub's checkpoint folder; nothing is downloaded without the user's order.
+    ValueError for a damaged file.
     """
     files = [Path(torch.hub.get_dir(), "checkpoints", name) for name in LPIPS_WEIGHTS]
     if not all(file.is_file() for file in files):
@@ -23,14 +23,14 @@ def lpips() -> nn.Module | None:
 
     for file in files:
         try:
-            torch.load(file, weights_only=True)  # torch-fidelity's own loading would run code hidden in the file
+            torch.load(file, weights_only=True)  # torch-fidelity's own loading would execute code in the file
         except Exception as error:
             raise ValueError(f"{file}: damaged ({type(error).__name__}); delete it or download it again") from None
     return SampleSimilarityLPIPS("lpips-vgg16").eval().requires_grad_(False)
 
 
 class PatchDiscriminator(nn.Sequential):
-    """Tells real from decoded patches: (batch, 3, H, W) in [-1, 1] -> logits (batch, 1, h, w) (Isola et al. 2017)."""
+    """Distinguishes real from decoded patches: (batch, 3, H, W) in [-1, 1] -> logits (batch, 1, h, w) (Isola et al. 2017)."""
 
     def __init__(self, width: int = 64):
         layers: list[nn.Module] = [nn.Conv2d(3, width, 4, 2, 1), nn.LeakyReLU(0.2)]
@@ -39,16 +39,17 @@ class PatchDiscriminator(nn.Sequential):
         super().__init__(*layers, nn.Conv2d(4 * width, 1, 4, 1, 1))
 
 
-class Critic(nn.Module):
-    """The two terms and the adversary's own training. `perceptual` compares as `lpips` does; it is no part of the state."""
+class VQGANLoss(nn.Module):
+    """The perceptual and the adversarial term, and the discriminator's loss. `perceptual` is a distance as `lpips` returns; it
+    is not part of the state."""
 
     def __init__(self, perceptual: nn.Module):
         super().__init__()
-        self._perceptual = [perceptual]  # in a list: its weights are not to be trained, nor saved with every checkpoint
+        self._perceptual = [perceptual]  # in a list, so that its weights are neither trained nor saved
         self.discriminator = PatchDiscriminator()
 
-    def to(self, device: torch.device) -> "Critic":
-        """Moves the comparison too."""
+    def to(self, device: torch.device) -> "VQGANLoss":
+        """Moves the perceptual distance as well."""
         self._perceptual[0].to(device)
         return super().to(device)
 

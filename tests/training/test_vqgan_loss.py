@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from dyga.training import vqgan_loss as module
-from dyga.training.vqgan_loss import Critic, PatchDiscriminator, lpips
+from dyga.training.vqgan_loss import PatchDiscriminator, VQGANLoss, lpips
 
 
 class AbsoluteError(nn.Module):
@@ -20,13 +20,13 @@ def pair():
 def test_before_the_adversary_joins_only_the_perceptual_distance_counts(pair):
     images, decoder = pair
     decoded = decoder(images)
-    terms = Critic(AbsoluteError()).terms(images, decoded, decoder.weight, adversarial=False)
+    terms = VQGANLoss(AbsoluteError()).terms(images, decoded, decoder.weight, adversarial=False)
     assert terms.item() == pytest.approx((images - decoded).abs().mean().item(), rel=1e-5)
 
 
 def test_the_adversarial_gradient_is_three_quarters_as_long_as_the_others(pair):
     images, decoder = pair
-    critic = Critic(AbsoluteError()).eval()
+    critic = VQGANLoss(AbsoluteError()).eval()
 
     def gradient(adversarial):
         decoder.zero_grad()
@@ -41,7 +41,7 @@ def test_the_adversarial_gradient_is_three_quarters_as_long_as_the_others(pair):
 
 def test_the_adversary_learns_to_tell_and_moves_nothing_else(pair):
     images, decoder = pair
-    critic, decoded = Critic(AbsoluteError()), decoder(images)
+    critic, decoded = VQGANLoss(AbsoluteError()), decoder(images)
     optimiser = torch.optim.Adam(critic.parameters(), 2e-4)
     losses = []
     for _ in range(8):
@@ -55,7 +55,7 @@ def test_the_adversary_learns_to_tell_and_moves_nothing_else(pair):
 
 
 def test_the_comparison_is_neither_trained_nor_saved(pair):
-    critic = Critic(nn.Linear(2, 2))
+    critic = VQGANLoss(nn.Linear(2, 2))
     assert all(name.startswith("discriminator") for name in critic.state_dict())
     assert len(list(critic.parameters())) == len(list(critic.discriminator.parameters()))
 
