@@ -1,4 +1,4 @@
-"""What is measured of a trained run: its codes, and metrics.json."""
+"""Evaluation of a trained run: its codes, and metrics.json."""
 
 import os
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from dyga.seeds import sample_rows
 
 
 def evaluate(run: Run) -> dict:
-    """Writes the run's codes.safetensors and metrics.json and returns the metrics; what is there already is kept.
+    """Writes the run's codes.safetensors and metrics.json and returns the metrics; existing files are kept.
 
     Codes are each unit's first principal component over `config.evaluation_images` random images, the same for every run.
     Without factors only the codes are made.
@@ -84,7 +84,7 @@ def score(codes: np.ndarray, features: np.ndarray, factors: np.ndarray, names: S
 
 
 def _downstream(codes: np.ndarray, factors: np.ndarray, dci: metrics.DCI, config: Config) -> dict:
-    """Accuracy by number of labels. With `num_train` labels it is the same classifier as DCI's, so that is not fitted again."""
+    """Accuracy by number of labels. With `num_train` labels the classifier is DCI's, so it is not fitted again."""
     sizes = tuple(n for n in (100, 1_000) if n < config.num_train)
     few = metrics.sample_efficiency(codes, factors, sizes, num_test=config.num_test, estimator=config.dci_estimator, seed=0)
     accuracy = np.vstack([few.accuracy, dci.accuracy])
@@ -93,10 +93,10 @@ def _downstream(codes: np.ndarray, factors: np.ndarray, dci: metrics.DCI, config
 
 
 def unit_path(scalars: np.ndarray, places: int = GRID_SIZE) -> np.ndarray:
-    """A way through a unit's scalars (n, 1 or 2), (places, 1 or 2) float32, for a slider to go along.
+    """A path through a unit's scalars (n, 1 or 2) for a slider: (places, 1 or 2) float32.
 
-    One scalar that varies: evenly from its 1st to its 99th percentile. Two: by their angle, once round from where fewest are,
-    each place the median of the fiftieth of all that is nearest in angle.
+    With one varying scalar: evenly from its 1st to its 99th percentile. With two: once round by their angle, starting where the
+    density is lowest; each point is the median of the 2% of the sample that are nearest in angle.
     """
     if (scalars.std(axis=0) > 0).sum() < 2:
         low, high = np.percentile(scalars, [1, 99], axis=0).astype(np.float32)
@@ -105,7 +105,7 @@ def unit_path(scalars: np.ndarray, places: int = GRID_SIZE) -> np.ndarray:
     angle = np.arctan2(y, x) % (2 * np.pi)
     bins = 60
     counts = np.histogram(angle, bins, (0, 2 * np.pi))[0]
-    # The emptiest stretch of a sixth of the ring; of several, that whose middle is emptiest.
+    # The sixth of the ring with the lowest density; among equals, the one with the emptiest middle.
     stretch = sum(np.roll(counts, shift) for shift in range(-bins // 12, bins // 12 + 1))
     start = (np.lexsort((counts, stretch))[0] + 0.5) * 2 * np.pi / bins
     angle = (angle - start) % (2 * np.pi)
