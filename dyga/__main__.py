@@ -13,6 +13,7 @@ from dyga.config import (
     VARIANTS,
     Config,
     check_batch,
+    check_name,
     check_variants,
     describe_settings,
     make_config,
@@ -120,9 +121,10 @@ def _add_set(command: argparse.ArgumentParser) -> None:
 def _check(options: argparse.Namespace) -> None:
     """ValueError for anything wrong that can be seen before the work starts."""
     if "dataset" in options and options.dataset.startswith("folder:"):
-        if not Path(options.dataset.removeprefix("folder:")).is_dir():
+        folder = Path(options.dataset.removeprefix("folder:")).expanduser()
+        if not folder.is_dir():
             raise ValueError(f"--dataset {options.dataset}: there is no such folder")
-        options.dataset = f"folder:{Path(options.dataset.removeprefix('folder:')).resolve()}"
+        options.dataset = f"folder:{folder.resolve()}"
     if "set" in options:
         wrong = [text for text in options.set if "=" not in text]
         if wrong:
@@ -147,6 +149,8 @@ def _check(options: argparse.Namespace) -> None:
         configs = [make_config(options.profile, options.dataset, variant, changes=options.set) for variant in variants]
         check_variants(configs)
         check_batch(configs[0])
+        if options.name:
+            check_name(options.name)
         parse_numbers(options.seeds, "seeds", 0, 10_000)
         if options.notebooks:
             parse_numbers(options.notebooks, "notebooks", 1, LAST_NOTEBOOK)
