@@ -139,8 +139,11 @@ def _check(options: argparse.Namespace) -> None:
         options.batch = parse_numbers(options.batch, "batch", 2, 65_536)[0]
         options.config = make_config(options.profile, changes=options.set)
         return
-    if options.data_dir and not Path(options.data_dir).is_dir():
-        raise ValueError(f"--data-dir {options.data_dir}: there is no such folder")
+    if options.data_dir:
+        folder = Path(options.data_dir).expanduser().resolve()
+        if not folder.is_dir():
+            raise ValueError(f"--data-dir {options.data_dir}: there is no such folder")
+        options.data_dir = str(folder)
     if options.command in ("train", "first-stage", "factor-classifier", "baselines"):
         options.config = _config(options)
         check_batch(options.config)
@@ -154,6 +157,7 @@ def _check(options: argparse.Namespace) -> None:
         parse_numbers(options.seeds, "seeds", 0, 10_000)
         if options.notebooks:
             parse_numbers(options.notebooks, "notebooks", 1, LAST_NOTEBOOK)
+        options.out = options.out and str(Path(options.out).expanduser().resolve())
         _check_writable(Path(options.out) if options.out else ROOT)
 
 
