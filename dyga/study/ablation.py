@@ -105,7 +105,7 @@ def answers(runs: pd.DataFrame, measures: tuple[str, ...]) -> pd.DataFrame:
     interval ("low", "high"), the verdict, and "seeds for half": how many would show half of the difference (5%, power 80%).
 
     A positive difference is an improvement: the sign of the reconstruction error is reversed. Comparisons with fewer than
-    two common seeds are left out.
+    two common seeds, or values, are left out.
     """
     rows = []
     for question, with_it, without in COMPARISONS:
@@ -115,8 +115,11 @@ def answers(runs: pd.DataFrame, measures: tuple[str, ...]) -> pd.DataFrame:
             continue
         for name in measures:
             sign = -1 if name in LOWER_IS_BETTER else 1
-            difference = paired_difference(sign * a.loc[seeds, name], sign * b.loc[seeds, name])
-            needed = seeds_needed(sign * a.loc[seeds, name], sign * b.loc[seeds, name])
+            pairs = sign * pd.concat([a.loc[seeds, name], b.loc[seeds, name]], axis=1).dropna()
+            if len(pairs) < 2:
+                continue
+            difference = paired_difference(*pairs.to_numpy().T)
+            needed = seeds_needed(*pairs.to_numpy().T)
             asked = {"does it help?": question, "with": with_it, "without": without, "measure": name, "seeds": difference.count}
             interval = {"difference": difference.mean, "low": difference.low, "high": difference.high}
             rows.append(asked | interval | {"verdict": difference.verdict, "seeds for half": needed})

@@ -10,7 +10,7 @@ from safetensors.numpy import save
 
 from dyga import metrics
 from dyga.config import Config
-from dyga.explore.run import GRID_SIZE, Run, project
+from dyga.explore.run import GRID_SIZE, Run, active_mask, project
 from dyga.method.diffusion import to_tensor
 from dyga.provenance import locked, write_atomically, write_json
 from dyga.seeds import sample_rows
@@ -63,18 +63,23 @@ def suite(run: Run, estimator: str) -> pd.DataFrame:
 
 
 def score(codes: np.ndarray, features: np.ndarray, factors: np.ndarray, names: Sequence[str], config: Config) -> dict:
-    """Every metric of the tables as JSON-ready values; protocols in dyga.metrics."""
+    """Every metric of the tables as JSON-ready values; protocols in dyga.metrics. Purity is a mean over active units."""
     sizes = dict(num_train=config.num_train, num_test=config.num_test)
     dci = metrics.dci(codes, factors, **sizes, seed=0, estimator=config.dci_estimator)
     nmi = metrics.nmi(codes, factors, num_train=config.num_train, seed=0).matrix
+    active = active_mask(codes)
+    purity = np.full(len(active), np.nan)
+    purity[active] = metrics.knn_purity(features[:, active], factors, num_train=config.num_train, seed=0).per_unit
     return {
+        "active": active.tolist(),
         "factor_vae_score": metrics.factor_vae_score(codes, factors, **sizes, seed=0).score,
         "dci_disentanglement": dci.disentanglement,
         "dci_completeness": dci.completeness,
         "dci_informativeness": dci.informativeness,
         "dci_estimator": config.dci_estimator,
         "mig": metrics.mig(codes, factors, num_train=config.num_train, seed=0).score,
-        "knn_purity": metrics.knn_purity(features, factors, num_train=config.num_train, seed=0).score,
+        "knn_purity": float(np.nanmean(purity)),
+        "knn_purity_per_unit": [None if np.isnan(value) else value for value in purity.tolist()],
         "importance": np.asarray(dci.importance).tolist(),
         "nmi": nmi.tolist(),
         "best_units": nmi.argmax(axis=0).tolist(),
