@@ -1,4 +1,4 @@
-"""Disentanglement metrics: functions of (codes (n, units), factors (n, factors)) with typed results."""
+"""Disentanglement metrics. Each is a function of codes (n, units) and factors (n, factors) with a typed result."""
 
 from dyga.metrics.dci import DCI, dci
 from dyga.metrics.downstream import SampleEfficiency, sample_efficiency

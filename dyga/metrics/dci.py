@@ -1,22 +1,23 @@
-"""Disentanglement, completeness and informativeness from the importances of boosted trees."""
+"""DCI: disentanglement, completeness and informativeness from the feature importances of gradient boosting."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from joblib import Parallel, delayed
 from scipy.stats import entropy
 from sklearn.ensemble import GradientBoostingClassifier
 
-from dyga.metrics._checks import checked, split_rows
+from dyga.metrics._checks import Estimator, check_estimator, checked, split_rows
 from dyga.metrics.fast_trees import boosted_trees
-
-Estimator = Literal["sklearn", "lightgbm"]
 
 
 @dataclass(frozen=True)
 class DCI:
-    """Three numbers in [0, 1]; `importance` (units, factors), whose columns sum to 1 or are 0; test `accuracy` (factors,)."""
+    """Result of `dci`. The three scores lie in [0, 1].
+
+    `importance` (units, factors) has columns that sum to 1, or to 0 if no unit has importance. `accuracy` (factors,) is the
+    accuracy on the test rows.
+    """
 
     disentanglement: float
     completeness: float
@@ -37,41 +38,43 @@ def dci(
 ) -> DCI:
     """DCI (Eastwood and Williams 2018) of codes (n, units) for factors (n, factors).
 
-    One gradient-boosted classifier per factor on `num_train` rows; informativeness is the mean accuracy on
-    `num_test` others. "sklearn" is the reference (scikit-learn's defaults, `n_jobs` factors at a time);
-    "lightgbm" is the same algorithm with trees grown far faster (`n_jobs` threads). A unit without
-    importance weighs nothing; if no unit has any, disentanglement and completeness are 0.0. With a single
-    factor disentanglement is 1.0, with a single unit completeness is 1.0. Raises ValueError for unfit input
-    or fewer than num_train + num_test rows.
+    One gradient boosting classifier per factor is fitted on `num_train` rows. Informativeness is the mean accuracy on
+    `num_test` other rows. Disentanglement is 1 minus the entropy of a unit's importances, averaged over units with the sums of
+    their importances as weights. Completeness is the same over factors.
+
+    The estimator "sklearn" is the reference: scikit-learn's defaults, with `n_jobs` factors in parallel. "lightgbm" is a faster
+    implementation of the same algorithm, with `n_jobs` threads.
+
+    Disentanglement and completeness are 0.0 if no unit has importance. Disentanglement is otherwise 1.0 for a single factor, and
+    completeness 1.0 for a single unit. Raises ValueError for invalid input or fewer than num_train + num_test rows.
     """
     codes, labels = checked(codes, factors)
-    if estimator not in ("sklearn", "lightgbm"):
-        raise ValueError(f'estimator must be "sklearn" or "lightgbm", got {estimator!r}')
+    check_estimator(estimator)
     train, test = split_rows(labels, seed, num_train, num_test)
     if estimator == "lightgbm":
         fits = [boosted_trees(codes[train], label[train], codes[test], n_jobs, seed) for label in labels.T]
     else:
         fits = Parallel(n_jobs=n_jobs)(delayed(_reference)(codes[train], label[train], codes[test], seed) for label in labels.T)
-    importance = np.stack([gain for gain, _ in fits], axis=1)
-    predicted = np.stack([guess for _, guess in fits], axis=1)
+    importance = np.stack([column for column, _ in fits], axis=1)
+    predicted = np.stack([column for _, column in fits], axis=1)
     accuracy = (predicted == labels[test]).mean(axis=0)
     return DCI(_concentration(importance), _concentration(importance.T), float(accuracy.mean()), importance, accuracy)
 
 
 def _reference(train: np.ndarray, label: np.ndarray, test: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """As `boosted_trees`, by scikit-learn."""
+    """Importances and predictions as in `boosted_trees`, by scikit-learn."""
     model = GradientBoostingClassifier(random_state=seed).fit(train, label)
-    # Rounding can leave a share of -1e-17, of which no entropy could be taken.
+    # Rounding can make an importance slightly negative (-1e-17), and the entropy would then be undefined.
     return model.feature_importances_.clip(0), model.predict(test)
 
 
 def _concentration(importance: np.ndarray) -> float:
-    """Mean of 1 - entropy over the rows, with log base the number of columns, weighted by the rows' sums."""
+    """Mean over rows of 1 - entropy, weighted by the row sums. The base of the logarithm is the number of columns."""
     weight = importance.sum(axis=1)
     rows = importance[weight > 0]
     if not len(rows):
         return 0.0
     if importance.shape[1] == 1:
         return 1.0
-    spread = entropy(rows, axis=1, base=importance.shape[1])
-    return float(np.average(1.0 - spread, weights=weight[weight > 0]))
+    row_entropy = entropy(rows, axis=1, base=importance.shape[1])
+    return float(np.average(1.0 - row_entropy, weights=weight[weight > 0]))

@@ -1,21 +1,19 @@
-"""Metrics from batches in which one factor is fixed: FactorVAE score and BetaVAE score."""
+"""FactorVAE score and BetaVAE score: metrics from batches of rows that share the value of one factor."""
 
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
-from dyga.metrics._checks import FactorGroups, checked, checked_count, checked_rows
+from dyga.metrics._checks import FactorGroups, check_count, check_rows, checked, convergence_warnings_ignored
 
-CHUNK = 256  # batches gathered at once: keeps the working set in the processor's cache
-DEAD_STD = 0.05  # units with a smaller standard deviation do not vote
+CHUNK = 256  # number of batches processed at once, small enough for the processor's cache
+MIN_STD = 0.05  # units with a smaller standard deviation are dropped
 
 
 @dataclass(frozen=True)
 class FactorVAEScore:
-    """`score` in [0, 1]; `votes` (units, factors) of the training batches; `active` (units,) bool."""
+    """Result of `factor_vae_score`: `score` in [0, 1], training `votes` (units, factors), and `active` (units,) bool."""
 
     score: float
     votes: np.ndarray
@@ -24,7 +22,7 @@ class FactorVAEScore:
 
 @dataclass(frozen=True)
 class BetaVAEScore:
-    """`score`: test accuracy of the linear classifier, chance is 1 / number of factors."""
+    """Result of `beta_vae_score`: `score` is the test accuracy of the linear classifier. Chance is 1 / number of factors."""
 
     score: float
 
@@ -42,36 +40,37 @@ def factor_vae_score(
 ) -> FactorVAEScore:
     """FactorVAE score (Kim and Mnih 2018) of codes (n, units) for factors (n, factors).
 
-    Each vote comes from `batch_size` rows that share the value of one factor: the unit with the least
-    variance relative to its global variance (of `num_variance` rows, or all if there are fewer).
-    `num_train` votes make the majority table, and the score is its accuracy on `num_test` more. Units with
-    a global standard deviation below 0.05 are dropped, by the protocol whatever the codes' scale; with `scale_codes` below 0.05
-    of the widest unit's. The score is 0.0 when none is left. A single active
-    unit gets all votes, so its score is near 1 / number of factors. Raises ValueError for unfit input or
-    fewer than num_train + num_test rows.
+    Each vote is a batch of `batch_size` rows that share the value of one factor. It goes to the unit with the least variance in
+    the batch, relative to its global variance over `num_variance` rows (all rows if there are fewer). `num_train` votes give the
+    majority factor of each unit. The score is the accuracy of this table on `num_test` more votes.
+
+    Units with a global standard deviation below 0.05 are dropped, as in the protocol, whatever the scale of the codes. With
+    `scale_codes` the threshold is 0.05 times the largest standard deviation. The score is 0.0 if no unit is left. A single active
+    unit gets all votes, so its score is near 1 / number of factors. Raises ValueError for invalid input or fewer than
+    num_train + num_test rows.
     """
     codes, labels = checked(codes, factors)
-    checked_rows(len(codes), "codes", num_train=num_train, num_test=num_test)
-    checked_count(batch_size, "batch_size", least=2)
-    checked_count(num_variance, "num_variance", least=2)
+    check_rows(len(codes), "codes", num_train=num_train, num_test=num_test)
+    check_count(batch_size, "batch_size", least=2)
+    check_count(num_variance, "num_variance", least=2)
     rng = np.random.default_rng(seed)
     rows = rng.choice(len(codes), min(num_variance, len(codes)), replace=False)
     variance = codes[rows].var(axis=0, ddof=1)
     widest = max(variance.max(), np.finfo(float).tiny) if scale_codes else 1.0
-    active = np.sqrt(variance / widest) >= DEAD_STD
+    active = np.sqrt(variance / widest) >= MIN_STD
     num_units, num_factors = codes.shape[1], labels.shape[1]
     if not active.any():
         return FactorVAEScore(0.0, np.zeros((num_units, num_factors), dtype=np.int64), active)
 
     standard = codes[:, active] / np.sqrt(variance[active])
-    groups = FactorGroups.of(labels)
+    groups = FactorGroups.from_labels(labels)
     factor = rng.integers(num_factors, size=num_train + num_test)
     vote = np.empty_like(factor)
     for at in range(0, len(factor), CHUNK):
-        held = factor[at : at + CHUNK, None]
-        # A random row sets the held value, so that values count as often as they occur in the data.
-        example = np.broadcast_to(rng.integers(len(codes), size=held.shape), (len(held), batch_size))
-        batch = standard[groups.sharing(held, example, rng)]
+        fixed = factor[at : at + CHUNK, None]
+        # A random row gives the fixed value, so values are drawn as often as they occur in the data.
+        example = np.broadcast_to(rng.integers(len(codes), size=fixed.shape), (len(fixed), batch_size))
+        batch = standard[groups.sample_sharing(fixed, example, rng)]
         vote[at : at + CHUNK] = batch.var(axis=1, ddof=1).argmin(axis=1)
 
     vote = np.flatnonzero(active)[vote]
@@ -92,27 +91,25 @@ def beta_vae_score(
 ) -> BetaVAEScore:
     """BetaVAE score (Higgins et al. 2017) of codes (n, units) for factors (n, factors).
 
-    A point is the mean absolute difference of `batch_size` pairs of rows that share factor k; logistic
-    regression (scikit-learn's default) learns k from `num_train` points and is tested on `num_test`. A
-    single factor scores 1.0 by definition, constant units score at chance. Raises ValueError for unfit
-    input or fewer than num_train + num_test rows.
+    A point is the mean absolute difference of `batch_size` pairs of rows that share the value of factor k. Logistic regression
+    (scikit-learn's defaults) predicts k. It is fitted on `num_train` points and tested on `num_test`. A single factor scores 1.0
+    by definition. Constant units score at chance level. Raises ValueError for invalid input or fewer than num_train + num_test
+    rows.
     """
     codes, labels = checked(codes, factors)
-    checked_rows(len(codes), "codes", num_train=num_train, num_test=num_test)
-    checked_count(batch_size, "batch_size")
+    check_rows(len(codes), "codes", num_train=num_train, num_test=num_test)
+    check_count(batch_size, "batch_size")
     if labels.shape[1] == 1:
         return BetaVAEScore(1.0)
     rng = np.random.default_rng(seed)
-    groups = FactorGroups.of(labels)
+    groups = FactorGroups.from_labels(labels)
     factor = rng.integers(labels.shape[1], size=num_train + num_test)
     points = np.empty((len(factor), codes.shape[1]))
     for at in range(0, len(factor), CHUNK):
-        held = factor[at : at + CHUNK, None]
-        first = rng.integers(len(codes), size=(len(held), batch_size))
-        second = groups.sharing(held, first, rng)
+        fixed = factor[at : at + CHUNK, None]
+        first = rng.integers(len(codes), size=(len(fixed), batch_size))
+        second = groups.sample_sharing(fixed, first, rng)
         points[at : at + CHUNK] = np.abs(codes[first] - codes[second]).mean(axis=1)
-    with warnings.catch_warnings():
-        # The protocol stops after the default number of iterations, converged or not.
-        warnings.simplefilter("ignore", ConvergenceWarning)
+    with convergence_warnings_ignored():
         model = LogisticRegression().fit(points[:num_train], factor[:num_train])
     return BetaVAEScore(float(model.score(points[num_train:], factor[num_train:])))

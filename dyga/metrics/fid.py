@@ -1,4 +1,4 @@
-"""Fréchet Inception distance between generated and real images."""
+"""FID: Fréchet Inception distance between real and generated images."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from dyga.metrics._checks import checked_count, checked_units
+from dyga.metrics._checks import check_count, checked_units
 
 Features = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
 class FrechetInceptionDistance:
-    """`score` >= 0 in squared units of the features, 0 for equal statistics; `num_real` and `num_generated` images."""
+    """Result of `fid`: `score` >= 0 in squared units of the features, and the numbers of images. Equal statistics score 0."""
 
     score: float
     num_real: int
@@ -29,22 +29,24 @@ def fid(
     features: Features | None = None,
     batch_size: int = 64,
 ) -> FrechetInceptionDistance:
-    """FID (Heusel et al. 2017) of two sets of uint8 images (n, height, width, 3), the sizes free to differ.
+    """FID (Heusel et al. 2017) of two sets of uint8 images (n, height, width, 3). The two sets may have different image sizes.
 
-    The sets may be anything with a length whose slices are such arrays, taken `batch_size` at a time. The features are
-    the 2048 pooled ones of torch-fidelity's Inception-v3, on CUDA if there is one: its `weights` are a local file, or
-    downloaded once if None. `features`, from uint8 (b, height, width, 3) to numbers (b, d), takes its place. The score
-    falls with the number of images: compare at equal counts, far above d. Raises ValueError for unfit input or weights,
-    RuntimeError if the weights cannot be downloaded.
+    A set is an array, or any object with a length whose slices are such arrays. It is read `batch_size` images at a time. The
+    default features are the 2048 pooled ones of torch-fidelity's Inception-v3, computed on CUDA if available. `weights` is a
+    local file; if None, the weights are downloaded once. `features` replaces Inception-v3 by another function from uint8 (b,
+    height, width, 3) to numbers (b, d).
+
+    The score decreases with the number of images. Compare scores at equal numbers of images, far more than d. Raises ValueError
+    for invalid input or weights, and RuntimeError if the weights cannot be downloaded.
     """
-    checked_count(batch_size, "batch_size")
+    check_count(batch_size, "batch_size")
     for name, images in (("real", real), ("generated", generated)):
         if len(images) < 2:
             raise ValueError(f"{name} has {len(images)} images: at least 2 are needed")
     if features is None:
         features = _inception(weights)
     elif weights is not None:
-        raise ValueError("weights are Inception's, which features replaces: give one of the two")
+        raise ValueError("weights and features exclude each other: weights are those of Inception-v3, which features replaces")
     a, b = _statistics(real, "real", features, batch_size), _statistics(generated, "generated", features, batch_size)
     if len(a[0]) != len(b[0]):
         raise ValueError(f"features has {len(a[0])} columns for real but {len(b[0])} for generated")
@@ -52,10 +54,10 @@ def fid(
 
 
 def frechet_distance(mean_a: np.ndarray, covariance_a: np.ndarray, mean_b: np.ndarray, covariance_b: np.ndarray) -> float:
-    """Squared Frechet distance of two Gaussians with means (d,) and covariances (d, d): |a - b|^2 + tr(A + B - 2 (AB)^1/2).
+    """Squared Fréchet distance of two Gaussians with means (d,) and covariances (d, d): |a - b|^2 + tr(A + B - 2 (AB)^1/2).
 
-    torch-fidelity's arithmetic in float64, with rounding below 0 cut off. Raises ValueError for shapes that do not
-    fit, values that are not finite or a covariance that is not symmetric.
+    Computed by torch-fidelity in float64. A negative rounding error is set to 0. Raises ValueError for shapes that do not match,
+    values that are not finite or a covariance that is not symmetric.
     """
     from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_statistics_to_metric
 
@@ -73,13 +75,15 @@ def frechet_distance(mean_a: np.ndarray, covariance_a: np.ndarray, mean_b: np.nd
 
 
 def _statistics(images: np.ndarray, name: str, features: Features, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Mean (d,) and covariance (d, d) of the images' features, merged batch by batch as Chan et al. (1979) do."""
+    """Mean (d,) and covariance (d, d) of the images' features, updated batch by batch (Chan et al. 1979)."""
     count, mean, scatter = 0, np.zeros(1), np.zeros((1, 1))
     for start in range(0, len(images), batch_size):
         batch = np.ascontiguousarray(images[start : start + batch_size])
         shape = (min(batch_size, len(images) - start), *batch.shape[1:3], 3)
         if batch.dtype != np.uint8 or batch.shape != shape or 0 in shape:
-            raise ValueError(f"{name} must be uint8 (n, height, width, 3), but {shape[0]} of it are {batch.dtype} {batch.shape}")
+            raise ValueError(
+                f"{name} must be uint8 (n, height, width, 3), but a batch of {shape[0]} is {batch.dtype} {batch.shape}"
+            )
         rows = checked_units(features(batch), f"features of {name}")
         if len(rows) != len(batch) or (count and rows.shape[1] != len(mean)):
             raise ValueError(f"features of {name} must have shape {(len(batch), len(mean) if count else 'd')}, got {rows.shape}")
@@ -92,7 +96,7 @@ def _statistics(images: np.ndarray, name: str, features: Features, batch_size: i
 
 
 def _inception(weights: str | Path | None) -> Features:
-    """The 2048 pooled features of torch-fidelity's Inception-v3, loaded from a file that holds nothing but tensors."""
+    """The 2048 pooled features of torch-fidelity's Inception-v3. The weights file may contain only tensors."""
     import torch
     from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3, FeatureExtractorInceptionV3
 
@@ -113,5 +117,6 @@ def _inception(weights: str | Path | None) -> Features:
         network = FeatureExtractorInceptionV3("inception-v3", ["2048"], feature_extractor_weights_path=str(path))
     except Exception as error:
         raise ValueError(f"weights {path}: damaged, or not torch-fidelity's Inception-v3 ({type(error).__name__})") from error
-    network.to(device := "cuda" if torch.cuda.is_available() else "cpu")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    network.to(device)
     return lambda images: network(torch.tensor(images, device=device).permute(0, 3, 1, 2))[0].cpu().numpy()

@@ -1,25 +1,19 @@
-"""Label purity of a unit's neighbourhoods and of its anchors: numbers for what Figure 1 shows."""
+"""Label purity of each unit's nearest neighbours and of its anchors, which quantifies Figure 1 of the paper."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from sklearn.neighbors import NearestNeighbors
 
-from dyga.metrics._checks import (
-    checked_count,
-    checked_factors,
-    checked_integers,
-    checked_units,
-    train_rows,
-)
+from dyga.metrics._checks import check_count, checked_factors, checked_integers, checked_units, train_rows
 
 
 @dataclass(frozen=True)
 class Purity:
-    """`score` in [0, 1] is the mean of `per_unit` (units,), each unit's value for its `best_factor`
-    (units,).
+    """Result of `knn_purity`: `score` in [0, 1] is the mean of `per_unit` (units,).
 
-    `matrix` (units, factors) has all of them, and `chance` (factors,) is the value of an uninformative unit.
+    `matrix` (units, factors) has the purity of each unit and factor. `per_unit` is the purity for the unit's `best_factor`
+    (units,). `chance` (factors,) is the purity of an uninformative unit.
     """
 
     score: float
@@ -31,7 +25,7 @@ class Purity:
 
 @dataclass(frozen=True)
 class AnchorPurity(Purity):
-    """A `Purity` and its `per_anchor` (units, anchors) for the best factor, NaN where unused."""
+    """Result of `anchor_purity`: as `Purity`, with `per_anchor` (units, anchors) for the best factor. Unused anchors have NaN."""
 
     per_anchor: np.ndarray
 
@@ -44,26 +38,26 @@ def knn_purity(
     num_train: int = 10_000,
     seed: int = 0,
 ) -> Purity:
-    """k-nearest-neighbour label purity: features (n, units, dim) or (n, units), factors (n, factors).
+    """k-nearest-neighbour label purity of features (n, units, dim) or (n, units) for factors (n, factors).
 
-    Per unit and factor: the share of a row's `neighbours` nearest rows (Euclidean, in that unit alone,
-    itself left out) that carry its label, averaged over `num_train` rows; then each unit's best factor. A
-    factor of few values is pure by chance: compare with `chance`, the sum of squared label shares, which is
-    where a constant unit lands. Raises ValueError for unfit input or fewer than `num_train` rows.
+    Purity is the share of a row's `neighbours` nearest other rows that have its label, averaged over `num_train` rows. Distances
+    are Euclidean, within one unit. The score takes each unit's best factor. A factor with few values has a high purity by chance,
+    so compare with `chance`: the sum of squared label frequencies, which is the purity of a constant unit. Raises ValueError for
+    invalid input or fewer than num_train rows.
     """
     features = checked_units(features, "features", ndim=(2, 3))
     labels = checked_factors(factors, len(features))
-    checked_count(neighbours, "neighbours")
-    checked_count(num_train, "num_train", least=neighbours + 1)
+    check_count(neighbours, "neighbours")
+    check_count(num_train, "num_train", least=neighbours + 1)
     rows = train_rows(labels, seed, num_train, name="features")
     labels = labels[rows]
     matrix = np.empty((features.shape[1], labels.shape[1]))
     for unit in range(features.shape[1]):
         points = features[rows, unit].reshape(num_train, -1)
-        # A unit's features lie near a curve, where a tree beats brute force even in 32 dimensions.
+        # A unit's features lie near a curve, so a tree is faster than brute force even in 32 dimensions.
         tree = NearestNeighbors(n_neighbors=neighbours, algorithm="kd_tree").fit(points)
-        near = tree.kneighbors(return_distance=False)
-        matrix[unit] = (labels[near] == labels[:, None]).mean(axis=(0, 1))
+        nearest = tree.kneighbors(return_distance=False)
+        matrix[unit] = (labels[nearest] == labels[:, None]).mean(axis=(0, 1))
     chance = np.array([np.square(np.bincount(label) / num_train).sum() for label in labels.T])
     best = matrix.argmax(axis=1)
     per_unit = matrix.max(axis=1)
@@ -71,15 +65,16 @@ def knn_purity(
 
 
 def anchor_purity(assignments: np.ndarray, factors: np.ndarray) -> AnchorPurity:
-    """Share of the majority label in each anchor: assignments (n, units), factors (n, factors).
+    """Anchor purity of assignments (n, units), the anchor number of each row, for factors (n, factors).
 
-    Averaged over a unit's anchors by their number of members; then each unit's best factor. `chance` is the
-    share of a factor's commonest label, what a unit with a single anchor has. More anchors are purer by
-    construction, so compare at equal counts. Raises ValueError for unfit input.
+    The purity of an anchor is the share of the majority label among its members. A unit's purity is the mean over its anchors,
+    weighted by their numbers of members. The score takes each unit's best factor. `chance` is the frequency of a factor's most
+    common label, which is the purity of a unit with one anchor. Purity increases with the number of anchors, so compare at equal
+    numbers. Raises ValueError for invalid input.
     """
     assignments = checked_integers(assignments, "assignments")
     if assignments.min() < 0:
-        raise ValueError(f"assignments must be anchor numbers from 0 on, got {assignments.min()}")
+        raise ValueError(f"assignments must be anchor numbers of at least 0, got {assignments.min()}")
     labels = checked_factors(factors, len(assignments))
     num_rows, num_units = assignments.shape
     anchors = assignments.max() + 1

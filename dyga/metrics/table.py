@@ -1,4 +1,4 @@
-"""All metrics of one set of codes in one call."""
+"""All metrics of one set of codes, in one table."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from dyga.metrics._checks import checked
-from dyga.metrics.dci import Estimator, dci
+from dyga.metrics._checks import Estimator, checked
+from dyga.metrics.dci import dci
 from dyga.metrics.factor_vae import beta_vae_score, factor_vae_score
 from dyga.metrics.infomec import infomec
 from dyga.metrics.mig import mig
@@ -35,9 +35,9 @@ def evaluate(
 ) -> pd.DataFrame:
     """Table (metric, quantity, value) of codes (n, units) for factors (n, factors).
 
-    `metrics` names which to compute; "tad" is left out by default because it needs binary factors. The
-    other arguments go to the metrics that take them, and a progress bar goes to stderr. Raises ValueError
-    as the metrics do, and for unknown names.
+    `metrics` are the names of the metrics to compute. "tad" is not a default because it needs binary factors. The sample sizes,
+    `estimator`, `n_jobs` and `seed` are passed to the metrics that take them. `progress` shows a progress bar on stderr. Raises
+    ValueError for unknown names and for input that a metric refuses.
     """
     unknown = [name for name in metrics if name not in AVAILABLE]
     if unknown or not metrics:

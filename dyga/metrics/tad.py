@@ -1,21 +1,21 @@
-"""Total AUROC difference, for data sets with binary attributes such as CelebA."""
+"""TAD: total AUROC difference, for data sets with binary attributes such as CelebA."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import rankdata
 
-from dyga.metrics._checks import checked, checked_count, train_rows
+from dyga.metrics._checks import check_count, checked, train_rows
 from dyga.metrics.mig import factor_entropy, gap_of_best_two, mutual_information
 
-CAPTURED_AUROC = 0.75  # an attribute is captured if some unit reaches this
-SHARED_INFORMATION = 0.2  # attributes with more mutual information with another one are left out
-COARSE_RANGE = 0.2  # the released coarse version sets units of a smaller range to chance
+CAPTURED_AUROC = 0.75  # an attribute is captured if a unit reaches this AUROC
+SHARED_INFORMATION = 0.2  # attributes that share more normalised mutual information with another are left out
+COARSE_RANGE = 0.2  # in the released coarse version, units with a range up to this have chance level
 
 
 @dataclass(frozen=True)
 class TotalAUROCDifference:
-    """`tad`, the sum over the attributes captured; `captured`, how many; `auroc` (units, attributes)."""
+    """Result of `total_auroc_difference`: `tad`, the number of attributes `captured`, and `auroc` (units, attributes)."""
 
     tad: float
     captured: int
@@ -32,20 +32,21 @@ def total_auroc_difference(
 ) -> TotalAUROCDifference:
     """TAD (Yeats et al. 2022) of codes (n, units) for binary attributes factors (n, attributes).
 
-    Per attribute the AUROC of each unit as a score (the better sign); TAD sums the best unit's minus the
-    second best's (chance, 0.5, if there is one unit) over attributes with a best of at least 0.75 and at
-    most 0.2 normalised mutual information with any other attribute. A constant unit has 0.5. AUROC is
-    exact; `thresholds=11` reproduces the released coarse one, which is biased upward: a right Riemann sum
-    over that many thresholds equally spaced on a unit's range, units with a range up to 0.2 left at 0.5.
-    All rows are used unless `num_train` says how many to draw with `seed`. Raises ValueError for unfit
-    input and attributes that are not binary.
+    Each unit is used as a score for each attribute, with the better sign. TAD is the best unit's AUROC minus the second best's,
+    summed over the captured attributes. An attribute is captured if its best AUROC is at least 0.75 and its normalised mutual
+    information with any other attribute is at most 0.2. A constant unit has AUROC 0.5, as has the second best if there is one
+    unit.
+
+    AUROC is exact by default. `thresholds=11` reproduces the released coarse version, which is biased upward: a right Riemann sum
+    over that many thresholds, equally spaced on a unit's range. There, units with a range of at most 0.2 have AUROC 0.5. All rows
+    are used, or `num_train` rows drawn with `seed`. Raises ValueError for invalid input and attributes that are not binary.
     """
     codes, labels = checked(codes, factors)
     many = np.flatnonzero(labels.max(axis=0) > 1).tolist()
     if many:
         raise ValueError(f"factors has columns {many} of more than two values: TAD needs binary attributes")
     if thresholds is not None:
-        checked_count(thresholds, "thresholds", least=2)
+        check_count(thresholds, "thresholds", least=2)
     rows = train_rows(labels, seed, len(labels) if num_train is None else num_train)
     codes, labels = codes[rows], labels[rows]
     auroc = _exact_auroc(codes, labels) if thresholds is None else _coarse_auroc(codes, labels, thresholds)
@@ -57,7 +58,7 @@ def total_auroc_difference(
 
 
 def _exact_auroc(codes: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """AUROC (units, attributes) from rank sums, ties counting half, of the better sign."""
+    """Exact AUROC (units, attributes) of the better sign, from rank sums. Ties count half."""
     positives = labels.sum(axis=0)
     rank_sums = rankdata(codes, axis=0).T @ labels
     wins = rank_sums - positives * (positives + 1) / 2
@@ -66,6 +67,7 @@ def _exact_auroc(codes: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def _coarse_auroc(codes: np.ndarray, labels: np.ndarray, thresholds: int) -> np.ndarray:
+    """AUROC (units, attributes) of the better sign, as a right Riemann sum over equally spaced thresholds."""
     positives = labels.sum(axis=0)
     auroc = np.full((codes.shape[1], labels.shape[1]), 0.5)
     for unit, column in enumerate(codes.T):
