@@ -27,7 +27,7 @@ def checked_units(values: np.ndarray, name: str, ndim: tuple[int, ...] = (2,)) -
 
 
 def checked_integers(values: np.ndarray, name: str, rows: int | None = None) -> np.ndarray:
-    """The values as an int64 array (n, columns), where n must be `rows` if given. ValueError that names the argument otherwise."""
+    """The values as an int64 array (n, columns), where n must be `rows` if given. ValueError otherwise, naming the argument."""
     array = np.asarray(values)
     if array.dtype.kind not in "iub":
         raise ValueError(f"{name} must be integers, got dtype {array.dtype}")

@@ -19,7 +19,7 @@ def labels(sizes: tuple[int, ...] = (3, 4, 2), n: int = 700) -> np.ndarray:
 
 
 def trained_like(n: int = 1_600, noise: float = 0.25) -> tuple[np.ndarray, np.ndarray]:
-    """Codes as training leaves them: one factor dominates a unit, others leak in."""
+    """Codes like those of a trained model: one factor dominates each unit, others contribute a little."""
     rng = np.random.default_rng(3)
     factors = labels((5, 4, 3), n)
     mix = np.array([[1.0, 0.1, 0.0, 0.8, 0.1], [0.1, 1.0, 0.1, 0.0, 0.1], [0.0, 0.1, 1.0, 0.1, 0.1]])
@@ -55,11 +55,11 @@ def test_scores_follow_from_the_importances():
     np.testing.assert_allclose(result.importance.sum(axis=0), 1.0)
 
 
-def test_duplicated_units_cost_completeness_only():
+def test_duplicated_units_lower_completeness_only():
     factors = labels()
     result = dci(np.hstack([factors, factors]).astype(float), factors, **SIZES)
     assert result.disentanglement == pytest.approx(1.0, abs=0.01)
-    # Each factor shared evenly by two of six units would give 1 - log 2 / log 6.
+    # If two of six units share each factor evenly, completeness is 1 - log 2 / log 6.
     assert 1 - math.log(2) / math.log(6) - 1e-6 < result.completeness < 0.9
 
 
@@ -80,7 +80,7 @@ def test_noise_is_uninformative():
     assert result.disentanglement < 0.1
 
 
-def test_dead_units_have_no_importance():
+def test_constant_units_have_no_importance():
     factors = labels()
     codes = np.hstack([np.ones((len(factors), 2)), factors])
     result = dci(codes, factors, estimator="lightgbm", **SIZES)
@@ -99,7 +99,7 @@ def test_constant_codes_have_defined_values(estimator):
 
 @pytest.mark.parametrize("seed", [0, 3, 5])
 def test_nearly_perfect_codes_stay_finite(seed):
-    # Scikit-learn's importances can come out as -1e-17 here.
+    # Scikit-learn's importances can be -1e-17 here.
     factors = labels((3, 4, 5, 3), 1_500)
     codes = np.hstack([factors + 0.01 * np.random.default_rng(1).normal(size=factors.shape), np.zeros((1_500, 1))])
     result = dci(codes, factors, num_train=1_000, num_test=500, seed=seed)
@@ -135,8 +135,8 @@ def test_lightgbm_agrees_with_the_reference(noise):
 
 
 @pytest.mark.parametrize("classes", [2, 4])
-def test_on_few_distinct_values_the_fast_trees_are_those_of_scikit_learn(classes):
-    # So few values that bins lose nothing: every split, leaf and importance must come out the same.
+def test_fast_trees_match_scikit_learn_on_few_distinct_values(classes):
+    # There are fewer values than bins, so every split, leaf and importance must be the same.
     rng = np.random.default_rng(1)
     codes = rng.integers(0, 12, size=(600, 3)).astype(float)
     label = (codes[:, 0] + codes[:, 1] / 3 + rng.normal(0, 2, 600)).clip(0, 11).astype(int) * classes // 12

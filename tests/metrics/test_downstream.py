@@ -3,7 +3,7 @@ import pytest
 from joblib import parallel_config
 from sklearn.ensemble import GradientBoostingClassifier
 
-from dyga.metrics.downstream import sample_efficiency
+from dyga.metrics import sample_efficiency
 
 
 def world(n: int = 900, noise: float = 0.4) -> tuple[np.ndarray, np.ndarray]:
@@ -13,7 +13,7 @@ def world(n: int = 900, noise: float = 0.4) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("estimator", ["sklearn", "lightgbm"])
-def test_perfect_codes_are_read_from_any_number_of_examples(estimator):
+def test_perfect_codes_have_perfect_accuracy_at_every_size(estimator):
     codes, factors = world(noise=0.0)
     result = sample_efficiency(codes, factors, (60, 200), num_test=300, estimator=estimator)
     np.testing.assert_array_equal(result.accuracy, 1.0)
@@ -30,7 +30,7 @@ def test_efficiency_is_relative_to_the_largest_size_in_any_order():
     assert mean[1] < mean[2] < mean[0]
 
 
-def test_reference_is_scikit_learns_default_on_rows_that_are_not_tested():
+def test_reference_is_scikit_learns_default_fitted_on_rows_outside_the_test_set():
     codes, factors = world()
     result = sample_efficiency(codes, factors, (200, 100), num_test=700, seed=5)
     rows = np.random.default_rng(5).choice(900, 900, replace=False)
@@ -47,7 +47,7 @@ def test_lightgbm_agrees_with_the_reference():
     np.testing.assert_allclose(fast.accuracy, reference.accuracy, atol=0.05)
 
 
-def test_noise_is_read_at_chance():
+def test_noise_has_chance_accuracy():
     _, factors = world()
     noise = np.random.default_rng(1).normal(size=(900, 3))
     result = sample_efficiency(noise, factors, (200,), num_test=600, estimator="lightgbm")
@@ -76,7 +76,7 @@ def test_same_seed_same_bits_for_any_number_of_jobs():
     assert (other.accuracy != runs[0].accuracy).any()
 
 
-def changed(array: np.ndarray, value: float) -> np.ndarray:
+def with_value(array: np.ndarray, value: float) -> np.ndarray:
     array = array.copy()
     array[3, 0] = value
     return array
@@ -85,9 +85,9 @@ def changed(array: np.ndarray, value: float) -> np.ndarray:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda c, f: (changed(c, np.nan), f), "codes has [0-9]+ NaN or infinite values"),
-        (lambda c, f: (changed(c, -np.inf), f), "codes has [0-9]+ NaN or infinite values"),
-        (lambda c, f: (c[:, 0], f), r"codes must have shape \(n, units\) with nothing empty, got \(300,\)"),
+        (lambda c, f: (with_value(c, np.nan), f), "codes has [0-9]+ NaN or infinite values"),
+        (lambda c, f: (with_value(c, -np.inf), f), "codes has [0-9]+ NaN or infinite values"),
+        (lambda c, f: (c[:, 0], f), r"codes must have shape \(n, units\) without an empty dimension, got \(300,\)"),
         (lambda c, f: (c.astype(str), f), "codes must be numbers, got dtype"),
         (lambda c, f: (c, f.astype(float)), "factors must be integers, got dtype float64"),
         (lambda c, f: (c, f[:, :0]), r"factors must have two dimensions .* got shape \(300, 0\)"),
@@ -99,15 +99,23 @@ def changed(array: np.ndarray, value: float) -> np.ndarray:
         ),
     ],
 )
-def test_unfit_input(change, message):
+def test_invalid_input(change, message):
     codes, factors = change(*world(300))
     with pytest.raises(ValueError, match=message):
         sample_efficiency(codes, factors, (50, 10), num_test=200)
 
 
-@pytest.mark.parametrize("keywords", [{"sizes": ()}, {"sizes": (0, 10)}, {"num_test": 0}])
-def test_sizes_out_of_range(keywords):
-    with pytest.raises(ValueError, match="sizes and num_test must be at least 1"):
+@pytest.mark.parametrize(
+    ("keywords", "name"),
+    [
+        ({"sizes": ()}, r"max\(sizes\)"),
+        ({"sizes": (0, 10)}, "each of sizes"),
+        ({"sizes": (2.5, 10)}, "each of sizes"),
+        ({"num_test": 0}, "num_test"),
+    ],
+)
+def test_sizes_out_of_range(keywords, name):
+    with pytest.raises(ValueError, match=f"{name} must be an integer of at least 1, got"):
         sample_efficiency(*world(), **keywords)
 
 

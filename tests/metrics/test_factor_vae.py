@@ -14,7 +14,7 @@ def labels(n: int = 3_000, sizes: tuple[int, ...] = (4, 6, 5), seed: int = 0) ->
 
 
 def naive_factor_vae(codes, factors, num_train, num_test, batch_size, seed):
-    """The protocol as a plain loop, with every group searched for anew."""
+    """The protocol as a plain loop that searches each group of rows."""
     rng = np.random.default_rng(seed)
     variance = codes.var(axis=0, ddof=1)
     keep = [unit for unit in range(codes.shape[1]) if variance[unit] ** 0.5 >= 0.05]
@@ -44,7 +44,7 @@ def test_perfect_codes_score_one_and_each_unit_votes_for_its_factor():
 def test_agrees_with_a_naive_loop():
     rng = np.random.default_rng(1)
     n = 4_000
-    # Unequal value frequencies, unequal scales, and a nearly constant unit that would win votes if kept.
+    # Unequal value frequencies, unequal scales, and a nearly constant unit that would get votes if it were not dropped.
     factors = np.stack(
         [rng.choice(4, size=n, p=[0.6, 0.2, 0.1, 0.1]), rng.integers(6, size=n), rng.integers(3, size=n)],
         axis=1,
@@ -66,12 +66,12 @@ def test_a_rotation_by_45_degrees_leaves_two_factors_indistinguishable():
     assert factor_vae_score(turned, factors, **SIZES).score == pytest.approx(0.5, abs=0.06)
 
 
-def test_values_are_held_as_often_as_they_occur():
-    # Unit 0 is still while factor 0 has its common value (90%) and wide else; then unit 1 takes the vote.
+def test_values_are_fixed_as_often_as_they_occur():
+    # Unit 0 is constant for the common value of factor 0 (90%). For the other value its variance is large and unit 1 gets the vote.
     rng = np.random.default_rng(0)
     factors = np.stack([rng.random(4_000) < 0.1, rng.random(4_000) < 0.5], axis=1).astype(int)
     codes = np.stack([factors[:, 0] * rng.choice([-3.0, 3.0], 4_000), factors[:, 1]], axis=1)
-    # Half of the batches hold factor 1 and are right, of the others 90%.
+    # Half of the batches fix factor 1 and are all correct. Of the other half, 90% are correct.
     assert factor_vae_score(codes, factors, **SIZES).score == pytest.approx(0.95, abs=0.03)
 
 
@@ -86,7 +86,7 @@ def test_duplicated_units_do_not_lower_the_score():
     assert factor_vae_score(np.hstack([factors, factors]).astype(float), factors, **SIZES).score == 1.0
 
 
-def test_dead_units_do_not_vote_and_nothing_left_is_zero():
+def test_dropped_units_get_no_votes_and_the_score_without_units_is_zero():
     factors = labels()
     dead = np.full((len(factors), 1), 2.0)
     nearly = 0.02 * np.sign(np.random.default_rng(0).normal(size=(len(factors), 1)))
@@ -126,8 +126,8 @@ def test_beta_vae_of_perfect_codes_and_of_noise():
     assert beta_vae_score(noise, factors, **SIZES).score == pytest.approx(1 / 3, abs=0.08)
 
 
-def test_beta_vae_tells_factors_apart_even_in_a_general_rotation():
-    # A linear read-out suffices, which is this metric's known weakness.
+def test_beta_vae_separates_factors_even_after_a_general_rotation():
+    # A linear classifier suffices, which is a known weakness of this metric.
     factors = labels()
     turn = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))[0]
     turned = (factors - factors.mean(axis=0)) / factors.std(axis=0) @ turn
@@ -140,7 +140,7 @@ def test_beta_vae_of_constant_codes_and_of_a_single_factor():
     assert beta_vae_score(np.zeros((len(factors), 2)), factors[:, :1], **SIZES).score == 1.0
 
 
-def test_small_codes_are_pruned_unless_scaled():
+def test_units_with_a_small_scale_are_dropped_unless_scaled():
     factors = labels()
     codes = factors * 0.001
     assert factor_vae_score(codes, factors, **SIZES).score == 0.0

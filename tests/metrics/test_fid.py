@@ -27,7 +27,7 @@ def spread(n: int, d: int, seed: int) -> np.ndarray:
 
 
 class Lazy:
-    """Images made when a slice asks for them."""
+    """Images that are created when a slice is read."""
 
     def __init__(self, n: int, seed: int = 0):
         self.n, self.seed, self.largest = n, seed, 0
@@ -43,8 +43,8 @@ class Lazy:
 
 @pytest.mark.parametrize("d", [1, 2, 5])
 def test_commuting_covariances_in_closed_form(d):
-    # With A = Q diag(a) Q' and B = Q diag(b) Q' the root of AB is Q diag(sqrt(ab)) Q', so the traces
-    # sum to (sqrt(a) - sqrt(b))^2 over the axes.
+    # If A = Q diag(a) Q' and B = Q diag(b) Q', the square root of AB is Q diag(sqrt(ab)) Q'. The trace term is then the sum of
+    # (sqrt(a) - sqrt(b))^2 over the axes.
     rng = np.random.default_rng(d)
     axes = np.linalg.qr(rng.normal(size=(d, d)))[0]
     a, b = rng.uniform(0.1, 4, size=(2, d))
@@ -69,13 +69,13 @@ def test_covariances_of_low_rank_in_closed_form():
     assert frechet_distance(np.zeros(40), x.T @ x, np.zeros(40), y.T @ y) == pytest.approx(exact, rel=1e-5)
 
 
-def test_frechet_distance_of_a_gaussian_to_itself_is_zero_and_never_below():
+def test_frechet_distance_of_a_gaussian_to_itself_is_zero_and_not_negative():
     for seed in range(10):
         sigma = spread(6, 30, seed)  # rank 5
         assert 0 <= frechet_distance(np.ones(30), sigma, np.ones(30), sigma) < 1e-5
 
 
-def test_frechet_distance_is_quiet(capfd):
+def test_frechet_distance_prints_nothing(capfd):
     frechet_distance([0.0], [[1.0]], [1.0], [[1.0]])
     assert capfd.readouterr() == ("", "")
 
@@ -92,10 +92,10 @@ def test_frechet_distance_is_quiet(capfd):
         ({"covariance_a": [[np.inf, 0.0], [0.0, 1.0]]}, "covariance_a has 1 NaN or infinite"),
     ],
 )
-def test_frechet_distance_refuses_what_does_not_fit(change, message):
-    fit = {"mean_a": [0.0, 0.0], "covariance_a": np.eye(2), "mean_b": [0.0, 0.0], "covariance_b": np.eye(2)}
+def test_frechet_distance_refuses_invalid_input(change, message):
+    valid = {"mean_a": [0.0, 0.0], "covariance_a": np.eye(2), "mean_b": [0.0, 0.0], "covariance_b": np.eye(2)}
     with pytest.raises(ValueError, match=message):
-        frechet_distance(**(fit | change))
+        frechet_distance(**(valid | change))
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 64])
@@ -107,17 +107,17 @@ def test_statistics_are_those_of_all_features_at_once(batch_size):
     assert result == FrechetInceptionDistance(pytest.approx(exact), 50, 33)
 
 
-def test_float64_keeps_a_small_spread_on_a_large_mean():
-    def far(batch: np.ndarray) -> np.ndarray:
+def test_float64_preserves_a_small_variance_around_a_large_mean():
+    def offset_pixel(batch: np.ndarray) -> np.ndarray:
         return (1e4 + first_pixel(batch)[:, :1] / 256).astype(np.float32)
 
     real, generated = images(500), images(500, seed=1)
-    a, b = (far(x).astype(np.float64)[:, 0] for x in (real, generated))
+    a, b = (offset_pixel(x).astype(np.float64)[:, 0] for x in (real, generated))
     exact = (a.mean() - b.mean()) ** 2 + (a.std(ddof=1) - b.std(ddof=1)) ** 2
-    assert fid(real, generated, features=far, batch_size=9).score == pytest.approx(exact, rel=1e-6)
+    assert fid(real, generated, features=offset_pixel, batch_size=9).score == pytest.approx(exact, rel=1e-6)
 
 
-def test_identical_sets_are_at_zero():
+def test_identical_sets_score_zero():
     assert fid(images(40), images(40), features=channel_means).score == pytest.approx(0, abs=1e-6)
 
 
@@ -141,7 +141,7 @@ def test_a_mean_shift_scores_its_square(shift):
     assert fid(real, generated, features=first_pixel).score == pytest.approx(shift**2, rel=1e-6)
 
 
-def test_lazy_images_come_in_batches():
+def test_lazy_images_are_read_in_batches():
     real, generated = Lazy(25), Lazy(11, seed=1)
     result = fid(real, generated, features=channel_means, batch_size=8)
     assert result == fid(images(25), images(11, seed=1), features=channel_means, batch_size=8)
@@ -158,20 +158,20 @@ def test_the_two_sets_may_differ_in_size():
     [
         (images(1), "has 1 images: at least 2"),
         (images(0), "has 0 images: at least 2"),
-        (images(4).astype(np.float32), r"must be uint8 \(n, height, width, 3\), but 4 of it are float32"),
+        (images(4).astype(np.float32), r"must be uint8 \(n, height, width, 3\), but a batch of 4 is float32"),
         (images(4).transpose(0, 3, 1, 2), r"must be uint8 .* uint8 \(4, 3, 4, 4\)"),
         (images(4)[..., :1], "must be uint8"),
         (images(4)[0], "must be uint8"),
         (images(4)[:, :0], "must be uint8"),
     ],
 )
-def test_unfit_images(name, bad, message):
+def test_invalid_images(name, bad, message):
     sets = {"real": images(4), "generated": images(4), name: bad}
     with pytest.raises(ValueError, match=f"^{name} {message}"):
         fid(**sets, features=channel_means)
 
 
-def test_slices_shorter_than_the_length_says():
+def test_slices_shorter_than_the_reported_length():
     class Short(Lazy):
         def __getitem__(self, rows: slice) -> np.ndarray:
             return super().__getitem__(rows)[:-1]
@@ -190,13 +190,13 @@ def test_slices_shorter_than_the_length_says():
         (lambda batch: np.ones((len(batch), batch.shape[1])), "features has 4 columns for real but 6 for generated"),
     ],
 )
-def test_unfit_features(features, message):
+def test_invalid_features(features, message):
     with pytest.raises(ValueError, match=message):
         fid(images(20), images(20, size=6), features=features, batch_size=8)
 
 
 @pytest.mark.parametrize("batch_size", [0, 1.5])
-def test_unfit_batch_size(batch_size):
+def test_invalid_batch_size(batch_size):
     with pytest.raises(ValueError, match="batch_size must be an integer"):
         fid(images(4), images(4), features=channel_means, batch_size=batch_size)
 
@@ -213,7 +213,7 @@ def test_weights_and_features_exclude_each_other(tmp_path):
 
 
 class Payload:
-    """Runs a print when unpickled without care."""
+    """Prints when unpickled without protection."""
 
     def __reduce__(self):
         return print, ("code in a weights file ran",)
@@ -271,7 +271,7 @@ def test_a_download_of_other_content_is_refused(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def network():
-    """torch-fidelity's Inception-v3, with random weights in place of the trained ones."""
+    """torch-fidelity's Inception-v3, with random weights instead of the trained ones."""
     import torch
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
@@ -281,7 +281,7 @@ def network():
         patch.setattr("torch_fidelity.feature_extractor_inceptionv3.load_state_dict_from_url", lambda *args, **kwargs: {})
         random = FeatureExtractorInceptionV3("random", ["2048"])
     for module in random.modules():
-        if isinstance(module, torch.nn.Conv2d):  # at torch's own scale the features would fade to nothing
+        if isinstance(module, torch.nn.Conv2d):  # with torch's default scale the features would vanish
             torch.nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
     return random
 
@@ -310,7 +310,7 @@ def test_inception_agrees_with_torch_fidelity(network, weights, capfd):
     assert (result.num_real, result.num_generated) == (5, 4)
 
 
-def test_the_downloaded_weights_are_looked_for_where_torch_keeps_them(weights, tmp_path, monkeypatch):
+def test_downloaded_weights_are_found_in_the_torch_cache(weights, tmp_path, monkeypatch):
     kept = tmp_path / "hub" / "checkpoints" / "weights-inception-2015-12-05-6726825d.pth"
     kept.parent.mkdir(parents=True)
     kept.symlink_to(weights)
@@ -318,6 +318,6 @@ def test_the_downloaded_weights_are_looked_for_where_torch_keeps_them(weights, t
     assert fid(images(2), images(2)).score == pytest.approx(0, abs=1e-6)
 
 
-def test_importing_the_metrics_leaves_torch_alone():
+def test_importing_the_metrics_does_not_import_torch():
     code = "import sys, dyga.metrics; sys.exit(bool({'torch', 'torch_fidelity'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

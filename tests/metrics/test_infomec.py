@@ -7,7 +7,7 @@ SIZE = {"num_train": 800}
 
 
 def world(columns: int = 3, n: int = 900) -> tuple[np.ndarray, np.ndarray]:
-    """Binary factors and codes that hold one each with a little noise, far narrower than the gap."""
+    """Binary factors, and codes that each encode one factor with little noise compared with the gap between its values."""
     rng = np.random.default_rng(0)
     factors = rng.integers(2, size=(n, columns))
     return factors + 0.02 * rng.normal(size=factors.shape), factors
@@ -54,7 +54,7 @@ def test_an_even_mixture_of_two_factors_is_not_modular():
 
 
 def test_explicitness_of_a_symmetric_gaussian_shift():
-    # Log-odds are linear, so the regression reaches the true conditional entropy: by quadrature.
+    # The log-odds are linear, so the regression reaches the true conditional entropy, computed here by quadrature.
     rng = np.random.default_rng(4)
     factors = rng.permutation(np.repeat([0, 1], 5_000))[:, None]
     codes = 2.0 * factors - 1.0 + rng.normal(size=(10_000, 1))
@@ -64,7 +64,7 @@ def test_explicitness_of_a_symmetric_gaussian_shift():
     assert infomec(codes, factors).explicitness == pytest.approx(1 - loss / np.log(2), abs=0.03)
 
 
-def test_defined_values_without_information():
+def test_scores_are_defined_without_information():
     _, factors = world()
     result = infomec(np.ones((900, 2)), factors, **SIZE)
     assert (result.modularity, result.compactness) == (0.0, 0.0)
@@ -85,17 +85,17 @@ def test_order_sign_and_scale_of_one_common_factor_do_not_matter():
     codes = codes @ np.random.default_rng(1).normal(size=(3, 3))
     plain = infomec(codes, factors, **SIZE)
     changed = infomec(codes[:, [2, 0, 1]] * -8.0, factors, **SIZE)
-    # The estimator adds a tiny jitter, which differs by unit, so the match is close and not exact.
+    # The estimator adds a small noise that differs by unit, so the match is close but not exact.
     np.testing.assert_allclose(changed.nmi, plain.nmi[[2, 0, 1]], atol=0.01)
     assert changed.explicitness == pytest.approx(plain.explicitness, abs=1e-3)
 
 
-def test_explicitness_on_held_out_rows_is_not_flattered_by_overfitting():
+def test_explicitness_on_held_out_rows_is_not_raised_by_overfitting():
     rng = np.random.default_rng(2)
     codes, factors = rng.normal(size=(400, 40)), rng.integers(2, size=(400, 2))
-    flattered = infomec(codes, factors, num_train=200).explicitness
-    honest = infomec(codes, factors, num_train=200, num_test=200).explicitness
-    assert flattered > 0.05 > 0 > honest  # the units know nothing, and overfitting is worse than the null model
+    on_train = infomec(codes, factors, num_train=200).explicitness
+    held_out = infomec(codes, factors, num_train=200, num_test=200).explicitness
+    assert on_train > 0.05 > 0 > held_out  # uninformative units: the overfitted model is worse than the null model
     clean, known = world()
     assert infomec(clean, known, num_train=500, num_test=400).explicitness == pytest.approx(1.0, abs=0.01)
     with pytest.raises(ValueError, match=r"num_train \+ num_test"):

@@ -1,4 +1,4 @@
-"""Every metric refuses unfit input with a message that names the argument."""
+"""Every metric refuses invalid input with a message that names the argument."""
 
 import numpy as np
 import pytest

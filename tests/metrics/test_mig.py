@@ -33,25 +33,25 @@ def test_duplicated_units_have_no_gap():
     assert mig(np.hstack([factors, factors]).astype(float), factors, num_train=60).score == 0.0
 
 
-def test_noisy_channel_has_the_textbook_value():
+def test_a_binary_symmetric_channel_has_the_known_value():
     factor = np.repeat([0, 1], 400)
     flipped = np.tile([1, 0, 0, 0], 200)  # a quarter of each value is flipped
     codes = (factor ^ flipped)[:, None].astype(float)
     expected = 1 - binary_entropy(0.25) / math.log(2)
     assert nmi(codes, factor[:, None], num_train=800).matrix[0, 0] == pytest.approx(expected)
-    # A second unit that is flipped half the time knows nothing, so the gap is the first one's value.
+    # A second unit that is flipped half the time has no information, so the gap is the first unit's value.
     useless = (factor ^ np.tile([1, 0], 400))[:, None]
     assert mig(np.hstack([codes, useless]), factor[:, None], num_train=800).score == pytest.approx(expected)
 
 
-def test_twenty_bins_cannot_hold_forty_values():
+def test_twenty_bins_cannot_separate_forty_values():
     factors = grid(40, repeats=3)
     matrix = nmi(factors.astype(float), factors, num_train=120).matrix
     assert matrix[0, 0] == pytest.approx(math.log(20) / math.log(40))
     assert nmi(factors.astype(float), factors, num_train=120, num_bins=40).matrix[0, 0] == pytest.approx(1.0)
 
 
-def test_a_unit_that_holds_two_factors_halves_nothing_but_gains_no_gap():
+def test_a_unit_that_encodes_two_factors_has_full_information_on_both():
     factors = grid(2, 2, repeats=5)
     both = (factors[:, :1] + 2 * factors[:, 1:]).astype(float)
     np.testing.assert_allclose(nmi(both, factors, num_train=20).matrix, 1.0)
@@ -83,7 +83,7 @@ def test_noise_has_almost_no_information():
     rng = np.random.default_rng(0)
     factors = rng.integers(4, size=(10_000, 2))
     noise = rng.normal(size=(10_000, 5))
-    # The bias of plug-in information is about (bins - 1)(values - 1) / 2n = 57 / 20,000 nats.
+    # The bias of plug-in mutual information is about (bins - 1)(values - 1) / 2n = 57 / 20,000 nats.
     assert nmi(noise, factors).matrix.max() < 3 * 57 / 20_000
     assert mig(noise, factors).score < 0.002
 
@@ -108,13 +108,13 @@ def test_bounds_and_invariance_to_order_sign_and_scale(seed, order, scale):
 
 
 @given(st.permutations(range(9)), st.integers(0, 100))
-def test_units_are_ordered_so_that_a_disentangled_model_shows_a_diagonal(places, seed):
+def test_units_are_ordered_so_that_a_disentangled_model_shows_a_diagonal(positions, seed):
     values = np.random.default_rng(seed).random((9, 5)) * 0.3
     for factor in range(5):
-        values[places[factor], factor] = 0.9
+        values[positions[factor], factor] = 0.9
     order = unit_order(values)
     assert sorted(order) == list(range(9))
-    assert list(order[:5]) == places[:5]
+    assert list(order[:5]) == positions[:5]
     assert (np.diff(values[order[5:]].max(1)) <= 0).all()
 
 

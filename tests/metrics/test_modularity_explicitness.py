@@ -19,8 +19,8 @@ def test_perfect_codes_are_modular_and_explicit():
 
 
 @pytest.mark.parametrize(("columns", "expected"), [(2, 0.0), (3, 0.5), (5, 0.75)])
-def test_modularity_of_a_unit_that_holds_two_factors(columns, expected):
-    # Two equal terms of squared information: 1 - 1 / (factors - 1).
+def test_modularity_of_a_unit_that_encodes_two_factors(columns, expected):
+    # Two equal squared terms give 1 - 1 / (factors - 1).
     factors = bits(columns)
     codes = (factors[:, :1] + 2 * factors[:, 1:2]).astype(float)
     assert modularity_explicitness(codes, factors, **SIZES).modularity == pytest.approx(expected, abs=0.01)
@@ -40,7 +40,7 @@ def test_explicitness_of_noise_is_chance_and_of_a_gaussian_shift_is_known():
     factors = bits(1)
     noise = np.random.default_rng(2).normal(size=(2_000, 1))
     assert modularity_explicitness(noise, factors, **SIZES).explicitness == pytest.approx(0.5, abs=0.06)
-    # Two unit Gaussians one apart: AUC = Phi(1 / sqrt 2), for the value and for the rest alike.
+    # Two Gaussians with unit variance and means 1 apart have AUC = Phi(1 / sqrt 2), for both values.
     shifted = modularity_explicitness(noise + factors, factors, **SIZES).explicitness
     assert shifted == pytest.approx(norm.cdf(1 / np.sqrt(2)), abs=0.05)
 

@@ -1,4 +1,4 @@
-"""Each metric against a plain loop over its published definition, on codes easy and hard to read."""
+"""Each metric is compared with a plain loop over its published definition, on well and poorly disentangled codes."""
 
 import math
 
@@ -14,19 +14,19 @@ import dyga.metrics as dm
 
 TRAIN, TEST = 1_000, 1_000
 SIZES = {"num_train": TRAIN, "num_test": TEST}
-# Sampled scores have a standard error near .01 each, and the two sides draw different rows: means of a few seeds.
+# Sampled scores have a standard error near 0.01, and the two implementations draw different rows. Means over seeds are compared.
 SEEDS = range(5)
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 
 def draw_factors(rng):
-    # One factor of uneven values, where averaging over rows and averaging over values come apart.
+    # The values of one factor are not equally frequent, so the mean over rows differs from the mean over values.
     uneven = rng.choice(3, size=TRAIN + TEST, p=[0.6, 0.25, 0.15])
     return np.stack([uneven, *(rng.integers(values, size=len(uneven)) for values in (5, 4, 3))], axis=1)
 
 
 def known():
-    """Each factor in a unit of its own, a unit of noise, and one too still for the metrics that drop such units."""
+    """One unit per factor, a noise unit, and a unit whose variance is so small that some metrics drop it."""
     rng = np.random.default_rng(11)
     factors = draw_factors(rng)
     clean = factors[:, [2, 0, 3, 1]] * [1.0, -1.0, 1.5, 2.0]
@@ -35,14 +35,16 @@ def known():
 
 
 def messy():
-    """Factors turned, bent and blurred, on different scales, and a unit there twice."""
+    """Rotated and nonlinearly distorted factors with noise, different scales and a duplicated unit."""
     rng = np.random.default_rng(12)
     factors = draw_factors(rng)
     sources = np.hstack([(factors - factors.mean(axis=0)) / factors.std(axis=0), rng.normal(size=(len(factors), 1))])
-    turned = sources @ np.linalg.qr(1.2 * np.eye(5) + 0.6 * rng.normal(size=(5, 5)))[0]
-    bent = np.stack([np.tanh(turned[:, 0]), turned[:, 1] ** 3 / 3, turned[:, 2], np.sin(turned[:, 3]), turned[:, 4]], axis=1)
-    blurred = (bent + 0.15 * rng.normal(size=bent.shape)) * [1.0, 0.5, 4.0, 1.5, 1.0]
-    return np.hstack([blurred, blurred[:, :1]]), factors
+    rotated = sources @ np.linalg.qr(1.2 * np.eye(5) + 0.6 * rng.normal(size=(5, 5)))[0]
+    distorted = np.stack(
+        [np.tanh(rotated[:, 0]), rotated[:, 1] ** 3 / 3, rotated[:, 2], np.sin(rotated[:, 3]), rotated[:, 4]], axis=1
+    )
+    noisy = (distorted + 0.15 * rng.normal(size=distorted.shape)) * [1.0, 0.5, 4.0, 1.5, 1.0]
+    return np.hstack([noisy, noisy[:, :1]]), factors
 
 
 @pytest.fixture(scope="module", params=[known, messy], ids=["known", "messy"])
@@ -73,10 +75,10 @@ def information(first, second):
 
 
 def binned_information(unit, factors, bins=20):
-    """What a unit, in bins of equal width, tells about each factor."""
+    """Mutual information of each factor and a unit in bins of equal width."""
     edges = np.linspace(unit.min(), unit.max(), bins + 1)[1:-1]
-    places = np.array([sum(value >= edge for edge in edges) for value in unit])
-    return [information(places, factor) for factor in factors.T]
+    binned = np.array([sum(value >= edge for edge in edges) for value in unit])
+    return [information(binned, factor) for factor in factors.T]
 
 
 def rows_by_value(factors):
@@ -139,12 +141,12 @@ def naive_modularity(codes, factors):
 
 
 def naive_mig(codes, factors):
-    told = np.array([binned_information(unit, factors) for unit in codes.T])
-    return {"score": np.mean([gap(told[:, f]) / information(factor, factor) for f, factor in enumerate(factors.T)])}
+    matrix = np.array([binned_information(unit, factors) for unit in codes.T])
+    return {"score": np.mean([gap(matrix[:, f]) / information(factor, factor) for f, factor in enumerate(factors.T)])}
 
 
-def surprise(inputs, label):
-    """Mean log-loss of an unpenalised multinomial logistic regression to which all values weigh the same."""
+def balanced_log_loss(inputs, label):
+    """Mean log-loss of an unpenalised multinomial logistic regression with equal total weight for each value."""
     weight = np.array([len(label) / np.sum(label == value) / len(set(label)) for value in label])
     likely = LogisticRegression(C=np.inf).fit(inputs, label, sample_weight=weight).predict_proba(inputs)
     return -np.mean([math.log(max(row[value], 1e-15)) for row, value in zip(likely, label, strict=True)])
@@ -154,16 +156,18 @@ def naive_infomec(codes, factors):
     scaled = (codes - codes.mean(axis=0)) / codes.std(axis=0)
     nmi = np.zeros((codes.shape[1], factors.shape[1]))
     for u, f in np.ndindex(nmi.shape):
-        told = mutual_info_classif(scaled[:, [u]], factors[:, f], n_neighbors=10, random_state=4_000)[0]
-        nmi[u, f] = told / information(factors[:, f], factors[:, f])
+        shared = mutual_info_classif(scaled[:, [u]], factors[:, f], n_neighbors=10, random_state=4_000)[0]
+        nmi[u, f] = shared / information(factors[:, f], factors[:, f])
     active = nmi[np.ptp(codes, axis=0) > max(np.ptp(codes, axis=0)) / 20]
     results = {"nmi": nmi}
     for quantity, table in (("modularity", active), ("compactness", active.T)):
         even = 1 / table.shape[1]
-        # The formula is 0 / 0 for a unit found to tell nothing: it counts as evenly spread.
+        # The formula is 0 / 0 for a unit without information, which counts as evenly distributed.
         shares = [max(row) / sum(row) if sum(row) > 0 else even for row in table]
         results[quantity] = (np.mean(shares) - even) / (1 - even)
-    results["explicitness"] = np.mean([1 - surprise(scaled, factor) / surprise(0 * scaled, factor) for factor in factors.T])
+    results["explicitness"] = np.mean(
+        [1 - balanced_log_loss(scaled, factor) / balanced_log_loss(0 * scaled, factor) for factor in factors.T]
+    )
     return results
 
 
@@ -179,7 +183,7 @@ def naive_tad(codes, attributes):
 
 
 def concentration(table):
-    """Mean over rows, by their share of the whole, of one minus the entropy to the base of the columns' number."""
+    """Mean over rows of 1 - entropy, weighted by the row sums. The base of the logarithm is the number of columns."""
     total = 0.0
     for row in table:
         shares = [value / sum(row) for value in row if value > 0]
@@ -189,7 +193,7 @@ def concentration(table):
 
 @pytest.fixture(scope="module")
 def boosted(data):
-    """DCI by scikit-learn's boosting and sums written out, done once for both estimators."""
+    """DCI from scikit-learn's gradient boosting with explicit sums, computed once for both estimators."""
     (codes, factors), (train, test) = data, split(0)
     models = [GradientBoostingClassifier(random_state=5_000).fit(codes[train], factor[train]) for factor in factors.T]
     columns = [list(model.feature_importances_) for model in models]
@@ -210,7 +214,7 @@ def agree(result, expected, tolerance):
 
 @pytest.mark.parametrize("naive", [naive_factor_vae, naive_beta_vae, naive_sap, naive_explicitness])
 def test_metrics_of_two_samples(data, naive):
-    """Means over seeds of scores that learn on some rows and are tested on others."""
+    """Metrics with training and test rows: means over seeds are compared."""
     results = [vars(METRICS[naive](*data, **SIZES, seed=seed)) for seed in SEEDS]
     expected = [naive(*data, seed) for seed in SEEDS]
     means = [{quantity: np.mean([one[quantity] for one in many]) for quantity in expected[0]} for many in (results, expected)]
@@ -219,14 +223,14 @@ def test_metrics_of_two_samples(data, naive):
 
 @pytest.mark.parametrize("naive", [naive_mig, naive_infomec, naive_modularity])
 def test_metrics_of_one_sample(data, naive):
-    """All rows are drawn, or all but one: modularity would depend on which, as a unit of noise counts in full."""
+    """Metrics without test rows use all rows. Modularity uses all but one, since that of a noise unit depends on the rows."""
     codes, factors = data
     sizes = {"num_train": len(codes) - 1, "num_test": 1} if naive is naive_modularity else {"num_train": len(codes)}
     agree(vars(METRICS[naive](codes, factors, **sizes)), naive(codes, factors), 0.03)
 
 
 def test_tad(data):
-    """Factors cut in two, and one more that tells too much of another."""
+    """Binarised factors, and one more attribute that depends on another."""
     codes, factors = data
     attributes = (factors >= [1, 2, 2, 2]).astype(int)
     flip = np.random.default_rng(6).random(len(codes)) < 0.1
@@ -241,6 +245,6 @@ def fitted(request, data):
 
 @pytest.mark.parametrize("quantity", ["disentanglement", "completeness", "informativeness"])
 def test_dci(boosted, fitted, quantity):
-    """Both estimators against scikit-learn's, each on a split of its own."""
+    """Both estimators are compared with scikit-learn's, on different splits."""
     estimator, result = fitted
     agree(result, {quantity: boosted[quantity]}, 0.03 if estimator == "sklearn" else 0.06)

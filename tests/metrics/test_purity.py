@@ -42,7 +42,7 @@ def test_separated_clusters_are_pure_in_their_factor_only():
 
 
 @pytest.mark.parametrize("constant", [False, True])
-def test_noise_and_constant_units_are_at_chance(constant):
+def test_noise_and_constant_units_have_chance_purity(constant):
     factors = labels(3_000)
     features = np.zeros((3_000, 2)) if constant else np.random.default_rng(1).normal(size=(3_000, 2))
     result = knn_purity(features, factors, num_train=3_000)
@@ -73,7 +73,7 @@ def test_knn_ignores_order_sign_scale_and_shift(order, scale, shift):
     np.testing.assert_allclose(changed.matrix, plain.matrix[order], atol=1e-3)
 
 
-def test_knn_refuses_unfit_input():
+def test_knn_refuses_invalid_input():
     factors = labels()
     codes = factors.astype(float)
     with pytest.raises(ValueError, match=r"features must have shape \(n, units\) or \(n, units, dim\)"):
@@ -94,7 +94,7 @@ def test_anchor_purity_by_hand():
     factors = np.array([[0, 0], [0, 1], [0, 0], [1, 1], [1, 0], [1, 1]])
     assignments = np.array([[0, 4], [0, 4], [0, 4], [0, 4], [2, 4], [2, 4]])
     result = anchor_purity(assignments, factors)
-    # Unit 0: anchor 0 has labels 0 0 0 1 (3 of 4), anchor 2 has 1 1 (2 of 2); in factor 1: 0 1 0 1 and 0 1.
+    # Unit 0, factor 0: anchor 0 has labels 0 0 0 1 (3 of 4), anchor 2 has 1 1 (2 of 2). Factor 1: 0 1 0 1 and 0 1.
     np.testing.assert_allclose(result.matrix, [[5 / 6, 3 / 6], [3 / 6, 3 / 6]])
     assert result.best_factor.tolist() == [0, 0]
     nan = np.nan
@@ -106,7 +106,7 @@ def test_anchor_purity_by_hand():
 
 @settings(deadline=None, derandomize=True, max_examples=30)
 @given(st.integers(0, 10_000), st.integers(1, 6))
-def test_anchor_purity_lies_between_chance_and_one_and_ignores_names(seed, anchors):
+def test_anchor_purity_lies_between_chance_and_one_and_ignores_anchor_numbers(seed, anchors):
     rng = np.random.default_rng(seed)
     factors, assignments = labels(60), rng.integers(anchors, size=(60, 3))
     result = anchor_purity(assignments, factors)
@@ -116,11 +116,11 @@ def test_anchor_purity_lies_between_chance_and_one_and_ignores_names(seed, ancho
     np.testing.assert_allclose(renamed.matrix, result.matrix)
 
 
-def test_anchor_purity_refuses_unfit_input():
+def test_anchor_purity_refuses_invalid_input():
     factors = labels(10)
     with pytest.raises(ValueError, match="assignments must be integers, got dtype float64"):
         anchor_purity(np.zeros((10, 2)), factors)
-    with pytest.raises(ValueError, match="assignments must be anchor numbers from 0 on, got -1"):
+    with pytest.raises(ValueError, match="assignments must be anchor numbers of at least 0, got -1"):
         anchor_purity(np.full((10, 2), -1), factors)
     with pytest.raises(ValueError, match="factors has 10 rows, but 9 are needed"):
         anchor_purity(np.zeros((9, 2), dtype=int), factors)

@@ -10,11 +10,11 @@ def bits(columns: int = 3, n: int = 2_000) -> np.ndarray:
     return np.random.default_rng(0).integers(2, size=(n, columns))
 
 
-def test_sap_of_perfect_binary_codes_is_the_gap_to_guessing():
+def test_sap_of_perfect_binary_codes_is_the_gap_to_chance():
     factors = bits()
     result = sap(factors * 2.0 - 1.0, factors, **SIZES)
     np.testing.assert_array_equal(np.diag(result.accuracy), 1.0)
-    # The second-best unit guesses one of two even values.
+    # The second-best unit is at chance level between two equally frequent values.
     assert result.score == pytest.approx(0.5, abs=0.05)
 
 

@@ -11,11 +11,11 @@ from dyga.metrics import total_auroc_difference
 
 
 def cube(columns: int = 4) -> np.ndarray:
-    """Every combination of bits: attributes exactly even and independent."""
+    """Every combination of bits: the attributes are exactly balanced and independent."""
     return np.array(list(itertools.product([0, 1], repeat=columns)))
 
 
-def test_perfect_codes_gain_a_half_per_attribute():
+def test_perfect_codes_score_a_half_per_attribute():
     attributes = cube()
     result = total_auroc_difference(attributes * [1.0, -2.0, 3.0, 0.5], attributes)
     np.testing.assert_allclose(result.auroc, 0.5 + 0.5 * np.eye(4))
@@ -30,7 +30,7 @@ def test_duplicated_units_are_captured_without_a_difference():
     assert result.tad == 0.0
 
 
-def test_attributes_that_tell_of_each_other_are_left_out():
+def test_dependent_attributes_are_left_out():
     attributes = cube()
     attributes[:, 1] = 1 - attributes[:, 0]
     result = total_auroc_difference(attributes.astype(float), attributes)
@@ -43,7 +43,7 @@ def test_an_attribute_below_the_threshold_is_not_captured():
     attributes = rng.integers(2, size=(20_000, 2))
     codes = attributes * [0.8, 1.2] + rng.normal(size=(20_000, 2))
     result = total_auroc_difference(codes, attributes)
-    # Unit Gaussians d apart: AUROC = Phi(d / sqrt 2), .714 and .802.
+    # Gaussians with unit variance and means d apart have AUROC = Phi(d / sqrt 2): 0.714 and 0.802.
     expected = norm.cdf(np.array([0.8, 1.2]) / np.sqrt(2))
     np.testing.assert_allclose(np.diag(result.auroc), expected, atol=0.01)
     assert result.captured == 1
@@ -63,9 +63,9 @@ def naive_coarse(code: np.ndarray, attribute: np.ndarray, thresholds: int) -> fl
     for sign in (1, -1):
         false_rates, true_rates = [], []
         for step in range(thresholds):
-            place = (code - code.min()) / (code.max() - code.min())
+            position = (code - code.min()) / (code.max() - code.min())
             cut = step / (thresholds - 1)
-            predicted = place >= cut if sign > 0 else place < cut
+            predicted = position >= cut if sign > 0 else position < cut
             false_rates.append(predicted[attribute == 0].mean())
             true_rates.append(predicted[attribute == 1].mean())
         false_rates, true_rates = sorted(false_rates), sorted(true_rates)
@@ -88,7 +88,7 @@ def test_coarse_thresholds_match_a_naive_loop_and_are_biased_upward():
     np.testing.assert_allclose(fine, exact, atol=0.003)
 
 
-def test_coarse_leaves_narrow_units_at_chance():
+def test_coarse_auroc_of_narrow_units_is_chance():
     attributes = cube()
     codes = attributes * [1.0, 0.19, 0.21, 1.0]
     coarse = total_auroc_difference(codes, attributes, thresholds=11).auroc
