@@ -32,7 +32,7 @@ def checked_integers(values: np.ndarray, name: str, rows: int | None = None) -> 
     if array.dtype.kind not in "iub":
         raise ValueError(f"{name} must be integers, got dtype {array.dtype}")
     if array.ndim != 2 or 0 in array.shape:
-        raise ValueError(f"{name} must have two dimensions, neither of them empty, got shape {array.shape}")
+        raise ValueError(f"{name} must have two dimensions and no empty dimension, got shape {array.shape}")
     if rows is not None and len(array) != rows:
         raise ValueError(f"{name} has {len(array)} rows, but {rows} are needed: one per row of the other input")
     return array.astype(np.int64, copy=False)

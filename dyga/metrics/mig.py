@@ -81,7 +81,7 @@ def mig(
 
 
 def gap_of_best_two(matrix: np.ndarray, floor: float = 0.0) -> np.ndarray:
-    """Largest minus second largest value (columns,) in each column of a matrix (units, columns), with `floor` as one more value."""
+    """Largest minus second largest value in each column of a matrix (units, columns). `floor` counts as one of the values."""
     ranked = np.sort(np.vstack([np.full((1, matrix.shape[1]), floor), matrix]), axis=0)
     return ranked[-1] - ranked[-2]
 

@@ -67,7 +67,7 @@ def test_a_rotation_by_45_degrees_leaves_two_factors_indistinguishable():
 
 
 def test_values_are_fixed_as_often_as_they_occur():
-    # Unit 0 is constant for the common value of factor 0 (90%). For the other value its variance is large and unit 1 gets the vote.
+    # Unit 0 is constant for the common value of factor 0 (90%). For the other value its variance is large: unit 1 gets the vote.
     rng = np.random.default_rng(0)
     factors = np.stack([rng.random(4_000) < 0.1, rng.random(4_000) < 0.5], axis=1).astype(int)
     codes = np.stack([factors[:, 0] * rng.choice([-3.0, 3.0], 4_000), factors[:, 1]], axis=1)
