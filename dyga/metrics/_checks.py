@@ -5,9 +5,14 @@ from dataclasses import dataclass
 import numpy as np
 
 
+def as_array(values: object) -> np.ndarray:
+    """An array; of a torch tensor, its values wherever it is and whether or not it requires gradients."""
+    return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
+
+
 def checked_units(values: np.ndarray, name: str, ndim: tuple[int, ...] = (2,)) -> np.ndarray:
     """Finite float64 array of shape (n, units[, dim]); ValueError naming the argument otherwise."""
-    array = np.asarray(values)
+    array = as_array(values)
     if array.dtype.kind not in "fiub":
         raise ValueError(f"{name} must be numbers, got dtype {array.dtype}")
     if array.ndim not in ndim or 0 in array.shape:
@@ -21,7 +26,7 @@ def checked_units(values: np.ndarray, name: str, ndim: tuple[int, ...] = (2,)) -
 
 def checked_integers(values: np.ndarray, name: str, rows: int | None = None) -> np.ndarray:
     """int64 array (n, columns) with `rows` rows if given; ValueError naming the argument otherwise."""
-    array = np.asarray(values)
+    array = as_array(values)
     if array.dtype.kind not in "iub":
         raise ValueError(f"{name} must be integers, got dtype {array.dtype}")
     if array.ndim != 2 or 0 in array.shape:
