@@ -13,7 +13,7 @@ LPIPS_WEIGHTS = ("weights-vgg16-lpips.pth", "vgg16-397923af.pth")
 def lpips() -> nn.Module | None:
     """LPIPS (Zhang et al. 2018) by torch-fidelity, of two batches (batch, 3, H, W) in 0..255 -> (batch, 1, 1).
 
-    None unless both weight files are in torch hub's checkpoint folder; nothing is downloaded unasked.
+    None unless both weight files are in torch hub's checkpoint folder. Nothing is downloaded unasked.
     ValueError for a damaged file.
     """
     files = [Path(torch.hub.get_dir(), "checkpoints", name) for name in LPIPS_WEIGHTS]
