@@ -1,4 +1,4 @@
-"""Images from outside the package, read when indexed."""
+"""The user's own images, read when indexed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from dyga.data.store import LazyImages
 
 
 class FolderImages(LazyImages):
-    """All images under a folder, in order of their paths, resized and centre-cropped to size x size RGB."""
+    """All images under a folder, sorted by path, resized and centre-cropped to (n, size, size, 3) uint8.
+
+    ValueError if the folder is missing or holds no images. Indexing raises a ValueError that names an unreadable image.
+    """
 
     def __init__(self, folder: Path | str, size: int = 64) -> None:
         self.folder = Path(folder).expanduser()
@@ -32,7 +35,10 @@ class FolderImages(LazyImages):
 
 
 def read_image(source: Path | BinaryIO, name: str, size: int = 64) -> np.ndarray:
-    """An image file, upright, resized and centre-cropped -> (size, size, 3) uint8. ValueError with `name` if it is none."""
+    """Reads an image file, turns it upright, resizes and centre-crops it: (size, size, 3) uint8.
+
+    ValueError, starting with `name`, if the file cannot be read as an image.
+    """
     try:
         with Image.open(source) as stored:
             upright = ImageOps.exif_transpose(stored).convert("RGB")
