@@ -1,13 +1,27 @@
 #!/usr/bin/env bash
 # Sets up .venv if needed, then: the default run | test [pytest arguments] | lab.  See README.md.
+# Works from any folder: relative paths in the arguments are those of the folder that it is called from.
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")"
+unset CDPATH
 
 fail() { echo "run_all.sh: $1" >&2; exit "${2:-2}"; }
 
+find_root() {
+    local script=${BASH_SOURCE[0]} target
+    while [ -L "$script" ]; do
+        target=$(readlink "$script")
+        case "$target" in
+            /*) script=$target ;;
+            *) script=$(dirname "$script")/$target ;;
+        esac
+    done
+    cd "$(dirname "$script")" && pwd -P
+}
+
 find_python() {
-    local name
-    for name in ${PYTHON:-python3 python3.13 python3.12 python3.11 python}; do
+    local name names=(python3 python3.13 python3.12 python3.11 python)
+    [ -z "${PYTHON:-}" ] || names=("$PYTHON")
+    for name in "${names[@]}"; do
         if "$name" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2])' 2>/dev/null; then
             command -v "$name"; return
         fi
@@ -15,33 +29,38 @@ find_python() {
     fail "needs Python 3.11 or newer; none was found (set PYTHON=/path/to/python3)" 1
 }
 
-set_up() {
-    local stamp=.venv/requirements.sha256 wanted
+set_up() (
+    cd "$root"
+    stamp=.venv/requirements.sha256
     wanted=$(cat requirements.lock pyproject.toml | cksum)
-    [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ] && return
+    [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ] && exit
     echo "Setting up .venv from requirements.lock (a few minutes, some gigabytes; once) ..."
     [ -x .venv/bin/python ] || "$python" -m venv .venv || fail "python -m venv failed (Debian: apt install python3-venv)" 1
-    local quiet=(--quiet --disable-pip-version-check)
+    quiet=(--quiet --disable-pip-version-check)
     .venv/bin/python -m pip install "${quiet[@]}" --require-hashes -r requirements.lock
     .venv/bin/python -m pip install "${quiet[@]}" --no-deps --no-build-isolation -e .
     echo "$wanted" > "$stamp"
     echo "Set-up done."
-}
+)
 
+root=$(find_root)
 python=$(find_python)
 export PYTHONDONTWRITEBYTECODE=1
 case "${1:-}" in
     test)
         set_up; shift
+        cd "$root"
         exec .venv/bin/python -m pytest "$@" ;;
     lab)
         set_up; shift
-        exec .venv/bin/jupyter-lab --notebook-dir=notebooks "$@" ;;
+        exec "$root/.venv/bin/jupyter-lab" --notebook-dir="$root/notebooks" "$@" ;;
     *)
         # Options are checked before the long set-up; this needs the standard library alone.
-        "$python" -m dyga reproduce "$@" --check
+        PYTHONSAFEPATH=1 PYTHONPATH="$root" "$python" -m dyga reproduce "$@" --check
         case " $* " in *" --help "*|*" -h "*|*" --check "*) exit ;; esac
         set_up
         unset PYTHONDONTWRITEBYTECODE
-        exec .venv/bin/python -m dyga reproduce "$@" ;;
+        # Safe path: a folder called dyga where the user stands is not the package.
+        export PYTHONSAFEPATH=1
+        exec "$root/.venv/bin/python" -m dyga reproduce "$@" ;;
 esac

@@ -13,6 +13,7 @@ from dyga.config import (
     VARIANTS,
     Config,
     check_batch,
+    check_name,
     check_variants,
     describe_settings,
     make_config,
@@ -120,9 +121,10 @@ def _add_set(command: argparse.ArgumentParser) -> None:
 def _check(options: argparse.Namespace) -> None:
     """ValueError for anything wrong that can be seen before the work starts."""
     if "dataset" in options and options.dataset.startswith("folder:"):
-        if not Path(options.dataset.removeprefix("folder:")).is_dir():
+        folder = Path(options.dataset.removeprefix("folder:")).expanduser()
+        if not folder.is_dir():
             raise ValueError(f"--dataset {options.dataset}: there is no such folder")
-        options.dataset = f"folder:{Path(options.dataset.removeprefix('folder:')).resolve()}"
+        options.dataset = f"folder:{folder.resolve()}"
     if "set" in options:
         wrong = [text for text in options.set if "=" not in text]
         if wrong:
@@ -137,8 +139,11 @@ def _check(options: argparse.Namespace) -> None:
         options.batch = parse_numbers(options.batch, "batch", 2, 65_536)[0]
         options.config = make_config(options.profile, changes=options.set)
         return
-    if options.data_dir and not Path(options.data_dir).is_dir():
-        raise ValueError(f"--data-dir {options.data_dir}: there is no such folder")
+    if options.data_dir:
+        folder = Path(options.data_dir).expanduser().resolve()
+        if not folder.is_dir():
+            raise ValueError(f"--data-dir {options.data_dir}: there is no such folder")
+        options.data_dir = str(folder)
     if options.command in ("train", "first-stage", "factor-classifier", "baselines"):
         options.config = _config(options)
         check_batch(options.config)
@@ -147,9 +152,12 @@ def _check(options: argparse.Namespace) -> None:
         configs = [make_config(options.profile, options.dataset, variant, changes=options.set) for variant in variants]
         check_variants(configs)
         check_batch(configs[0])
+        if options.name:
+            check_name(options.name)
         parse_numbers(options.seeds, "seeds", 0, 10_000)
         if options.notebooks:
             parse_numbers(options.notebooks, "notebooks", 1, LAST_NOTEBOOK)
+        options.out = options.out and str(Path(options.out).expanduser().resolve())
         _check_writable(Path(options.out) if options.out else ROOT)
 
 

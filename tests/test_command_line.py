@@ -1,12 +1,16 @@
 """Bad input: exit code 2, one line that lists what is valid, nothing written."""
 
+import json
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import ROOT, dyga
+from PIL import Image
 
 from dyga.config import DATASETS
+from dyga.config.schema import SETTINGS
 
 WRONG = {
     "option": (["--colour", "red"], "unrecognized arguments: --colour red: valid are --check, --data-dir"),
@@ -21,6 +25,17 @@ WRONG = {
     "seed": (["--seeds", "0-x"], "seeds '0-x': valid are numbers from 0 to 10000, as 0,1 or 0-4"),
     "notebook": (["--notebooks", "3,12"], "notebooks '3,12': valid are numbers from 1 to 8"),
     "data folder": (["--data-dir", "/no/such"], "--data-dir /no/such: there is no such folder"),
+    "unknown setting": (["--set", "stepps=3"], "unknown setting 'stepps': the nearest valid ones are steps"),
+    "no setting": (["--set", "steps"], "--set steps: valid is NAME=VALUE, as steps=3000"),
+    "wrong type": (["--set", "steps=many"], "setting steps='many': valid is a whole number"),
+    "out of range": (["--set", "units=0"], "setting units=0: valid is at least 1"),
+    "impossible": (["--set", "steps=5", "--set", "heads=3"], "impossible settings: heads must divide every entry"),
+    "large batch": (["--set", "batch=500000", "--set", "feature_buffer=500000"], "batch=500000: rooms3d has 480,000 images"),
+    "equal variants": (
+        ["--set", "anchoring=0", "--variants", "skip_dropout,full"],
+        "the variants skip_dropout and full are the same",
+    ),
+    "study's name": (["--name", "a/b"], "name 'a/b': valid are letters, digits"),
     "out is a file": (["--out", str(ROOT / "LICENSE")], "is not a folder that can be written to"),
 }
 
@@ -57,6 +72,10 @@ def test_wrong_input_is_found_before_the_set_up(tmp_path):
     [
         (["train", "--variant", "x"], "unknown variant 'x'"),
         (["train", "--seed", "0,1"], "valid is one number"),
+        (["train", "--set", "steps=0"], "setting steps=0: valid is at least 1"),
+        (["first-stage", "--set", "unit=3"], "unknown setting 'unit': the nearest valid ones are units"),
+        (["bench", "train", "--set", "loss=l3"], "setting loss='l3': valid is l1, mse"),
+        (["settings", "--set", "steps=0"], "setting steps=0: valid is at least 1"),
         (["evaluate", "/no/such"], "/no/such: not a run folder"),
         (["data", "prepare", "x"], "unknown data set 'x': valid are rooms3d, shapes3d,"),
         (["data", "fetch"], "invalid choice: 'fetch'"),
@@ -81,3 +100,29 @@ def test_data_says_what_is_there():
     assert "480,000 images; floor_hue 10, wall_hue 10" in dyga("data", "prepare").stdout
     listed = dyga("data", "list").stdout
     assert all(name in listed for name in DATASETS) and "CC BY 4.0" in listed and "not prepared" in listed
+
+
+def test_settings_lists_every_setting_with_its_meaning_and_reason():
+    done = dyga("settings", "--profile", "long", "--variant", "full", "--set", "units=16")
+    lines = {line.split()[0]: line for line in done.stdout.splitlines()}
+    assert set(SETTINGS) <= set(lines)
+    assert "16" in lines["units"] and "20" in lines["units"] and "[changed by hand]" in lines["units"]
+    assert "[three times the steps of quick]" in lines["steps"]
+
+
+def test_a_changed_run_on_own_pictures_with_the_papers_settings(tmp_path):
+    """Everything of the paper profile, made small by hand, to the end: first stage, training, evaluation."""
+    pictures = tmp_path / "my pictures"
+    pictures.mkdir()
+    for number in range(12):
+        Image.fromarray(np.random.default_rng(number).integers(256, size=(70, 80, 3), dtype=np.uint8)).save(
+            pictures / f"{number}.png"
+        )
+    small = "steps=3, batch=4, first_stage_steps=2, feature_buffer=64, unet_channels=32,32, attention_levels=1"
+    where = ["--dataset", f"folder:{pictures}", "--profile", "paper", "--set", small]
+    done = dyga("first-stage", *where, "--folder", str(tmp_path / "study" / "first_stage"))
+    assert done.returncode == 0, done.stderr
+    done = dyga("train", *where, "--variant", "full", "--folder", str(tmp_path / "study" / "full-seed0"))
+    assert done.returncode == 0 and "no disentanglement metric applies" in done.stdout, done.stderr
+    config = json.loads((tmp_path / "study" / "full-seed0" / "config.json").read_text())
+    assert config["steps"] == 3 and config["unet_channels"] == [32, 32] and "first_stage_steps=2" in config["changes"]

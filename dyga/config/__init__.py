@@ -1,6 +1,6 @@
 """Settings: one frozen dataclass, profiles and variants as named sets of settings. Standard library only."""
 
-from dyga.config.arguments import check_batch, check_variants, parse_numbers, parse_variants, study_name
+from dyga.config.arguments import check_batch, check_name, check_variants, parse_numbers, parse_variants, study_name
 from dyga.config.presets import (
     ALL_VARIANTS,
     DATASETS,
@@ -24,6 +24,7 @@ __all__ = [
     "Config",
     "Variant",
     "check_batch",
+    "check_name",
     "check_variants",
     "describe_settings",
     "from_json",

@@ -41,6 +41,12 @@ def study_name(profile: str, dataset: str, changes: str = "") -> str:
     return f"{slug}-{profile}{changed}"
 
 
+def check_name(name: str) -> None:
+    """ValueError unless `name` can be the name of a study's folder."""
+    if not re.fullmatch(r"[\w+=,-][\w+=.,-]*", name):
+        raise ValueError(f"name '{name}': valid are letters, digits and _ + = , - and, after the first, dots")
+
+
 def check_variants(configs: Iterable[Config]) -> None:
     """ValueError if changed settings make two variants the same."""
     made: dict[Config, str] = {}

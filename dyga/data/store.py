@@ -48,7 +48,7 @@ class LazyImages:
 def default_data_dir() -> Path:
     """The checkout's data/ if it can be written, else dyga/ in the user's cache."""
     root = checkout()
-    if root and os.access(root / "data", os.W_OK):
+    if root and (root / "data").is_dir() and os.access(root / "data", os.W_OK):
         return root / "data"
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dyga"
 

@@ -133,14 +133,18 @@ class Run:
         return project(features, self.projection["mean"], self.projection["axis"])
 
     @cached_property
+    def active(self) -> np.ndarray:
+        """(units,) bool: the units that vary (`active_mask`)."""
+        return active_mask(self.projection["codes"])
+
+    @cached_property
     def active_units(self) -> list[Unit]:
         """The units whose codes have at least 5% of the largest standard deviation.
 
         With factors: first the unit assigned to each factor, in the order of the factors, then the other units by their highest
         NMI with any factor. Without factors: by decreasing standard deviation.
         """
-        spread = self.projection["codes"].std(axis=0)
-        active = spread >= 0.05 * spread.max()
+        spread, active = self.projection["codes"].std(axis=0), self.active
         if self.data.factors is None:
             return [Unit(int(i)) for i in np.argsort(-spread, kind="stable") if active[i]]
         nmi, names = np.array(self.metrics["nmi"]), self.data.factor_names
@@ -257,6 +261,12 @@ def load_run(folder: str | Path, data_dir: str | Path | None = None, extensions:
     """Opens runs/<dataset>-<profile>/<variant>-seed<k>, with the user's own `extensions` that it was trained with. ValueError,
     naming the folder, if it holds no complete run."""
     return Run(Path(folder), Path(data_dir) if data_dir else None, extensions)
+
+
+def active_mask(codes: np.ndarray) -> np.ndarray:
+    """Codes (n, units) -> (units,) bool: units with at least 5% of the largest standard deviation. Pruned units have none."""
+    spread = codes.std(axis=0)
+    return spread >= 0.05 * spread.max()
 
 
 def project(features: np.ndarray, mean: np.ndarray, axis: np.ndarray) -> np.ndarray:

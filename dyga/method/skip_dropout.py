@@ -4,6 +4,7 @@ For skip tensors h of shape (batch, channels, height, width): h~ = m h / (1 - p)
 drawn for each channel of each image. In evaluation mode h~ = h.
 """
 
+import inspect
 from collections.abc import Sequence
 
 import torch.nn.functional as F
@@ -13,13 +14,21 @@ from torch import Tensor, nn
 class SkipDropoutHandle:
     """Returned by `SkipDropout.attach`; `remove()` detaches it completely."""
 
-    def __init__(self, hooks: list):
-        self._hooks = hooks
+    def __init__(self, blocks: Sequence[nn.Module], hooks: list):
+        self._blocks, self._hooks = blocks, hooks
+        for block in blocks:
+            block._skip_dropout = True
 
     def remove(self) -> None:
         """Detaches; calling it again does nothing."""
         while self._hooks:
             self._hooks.pop().remove()
+            for block in self._blocks:
+                block.__dict__.pop("_skip_dropout", None)
+
+
+def _takes_skips(block: nn.Module) -> bool:
+    return "res_hidden_states_tuple" in inspect.signature(block.forward).parameters
 
 
 class SkipDropout:
@@ -36,16 +45,21 @@ class SkipDropout:
         self.p, self.levels = p, levels
 
     def attach(self, unet: nn.Module) -> SkipDropoutHandle:
-        """Attaches to `unet`. ValueError if it has no `up_blocks` or a level that does not exist is asked for."""
+        """Attaches to `unet`. ValueError if its `up_blocks` take no skip tensors, if a SkipDropout is
+        attached already, or if a level that does not exist is asked for."""
         blocks = getattr(unet, "up_blocks", None)
-        if not isinstance(blocks, nn.ModuleList) or not len(blocks):
-            raise ValueError(f"{type(unet).__name__} has no up_blocks: valid are dyga's UNet and diffusers' 2D U-Nets")
+        if not isinstance(blocks, nn.ModuleList) or not len(blocks) or not all(map(_takes_skips, blocks)):
+            raise ValueError(
+                f"{type(unet).__name__} has no up_blocks that take skip tensors: valid are dyga's UNet and diffusers' 2D U-Nets"
+            )
+        if any(getattr(block, "_skip_dropout", None) for block in blocks):
+            raise ValueError("SkipDropout is attached to this U-Net already: call .remove() of the handle first")
         levels = range(len(blocks)) if self.levels is None else self.levels
         if not set(levels) <= set(range(len(blocks))):
             raise ValueError(f"levels {tuple(levels)}: this U-Net has levels 0 to {len(blocks) - 1}")
         # up_blocks run from the coarsest level to the finest
         chosen = [blocks[len(blocks) - 1 - level] for level in levels]
-        return SkipDropoutHandle([b.register_forward_pre_hook(self._thin, with_kwargs=True) for b in chosen])
+        return SkipDropoutHandle(chosen, [b.register_forward_pre_hook(self._thin, with_kwargs=True) for b in chosen])
 
     def _thin(self, block: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
         if not block.training or self.p == 0:

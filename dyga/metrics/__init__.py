@@ -5,9 +5,10 @@ from dyga.metrics.downstream import SampleEfficiency, sample_efficiency
 from dyga.metrics.factor_vae import BetaVAEScore, FactorVAEScore, beta_vae_score, factor_vae_score
 from dyga.metrics.fid import FrechetInceptionDistance, fid, frechet_distance
 from dyga.metrics.infomec import InfoMEC, infomec
-from dyga.metrics.mutual_information import MutualInformationGap, NormalisedMutualInformation, mig, nmi, unit_order
+from dyga.metrics.mig import MutualInformationGap, NormalisedMutualInformation, mig, nmi, unit_order
+from dyga.metrics.modularity_explicitness import ModularityExplicitness, modularity_explicitness
 from dyga.metrics.purity import AnchorPurity, Purity, anchor_purity, knn_purity
-from dyga.metrics.sap import SAP, ModularityExplicitness, modularity_explicitness, sap
+from dyga.metrics.sap import SAP, sap
 from dyga.metrics.table import evaluate
 from dyga.metrics.tad import TotalAUROCDifference, total_auroc_difference
 

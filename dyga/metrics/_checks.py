@@ -1,4 +1,4 @@
-"""What every metric does first: check its arguments, draw rows, and group rows by a factor's value."""
+"""Shared by all metrics: checks of arguments, sampling of rows, and grouping of rows by a factor's value."""
 
 from dataclasses import dataclass
 
@@ -76,7 +76,7 @@ def split_rows(labels: np.ndarray, seed: int, num_train: int, num_test: int) -> 
 
 
 def train_rows(labels: np.ndarray, seed: int, num_train: int, name: str = "codes") -> np.ndarray:
-    """Row numbers drawn without replacement, for metrics that test on nothing else."""
+    """Row numbers drawn without replacement, for metrics without a test set."""
     checked_rows(len(labels), name, num_train=num_train)
     rows = np.random.default_rng(seed).choice(len(labels), num_train, replace=False)
     refuse_constant(labels[rows], " in the num_train rows drawn")

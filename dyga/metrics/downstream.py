@@ -1,4 +1,4 @@
-"""Downstream probes: how well, and from how few examples, boosted trees read the factors off the codes."""
+"""Downstream probes: accuracy of boosted trees that predict the factors from the codes, by number of training samples."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,6 +8,8 @@ import numpy as np
 from joblib import Parallel, delayed
 from lightgbm import LGBMClassifier
 from sklearn.ensemble import GradientBoostingClassifier
+
+from dyga.metrics._checks import checked
 
 
 @dataclass(frozen=True)
@@ -35,12 +37,12 @@ def sample_efficiency(
     """Accuracy of gradient boosting on `sizes` rows of codes (n, units), per column of factors (n, factors).
 
     Protocol of Locatello et al. 2019: one classifier per factor and size, tested on the same
-    `num_test` rows; a smaller training set is the start of the larger one. "sklearn" is the reference, run
-    `n_jobs` fits at a time, "lightgbm" a much faster stand-in with `n_jobs` threads. A factor with one
+    `num_test` rows; a smaller training set is the start of the larger one. "sklearn" is the reference, with
+    `n_jobs` fits at a time; "lightgbm" is much faster, with `n_jobs` threads. A factor with one
     value among the training rows is predicted to have that value. Raises ValueError for unfit input or
     fewer than max(sizes) + num_test rows.
     """
-    codes, factors = _checked(codes, factors)
+    codes, factors = checked(codes, factors)
     sizes = tuple(int(size) for size in sizes)
     if not sizes or min(sizes) < 1 or num_test < 1:
         raise ValueError(f"sizes and num_test must be at least 1, got sizes {sizes} and num_test {num_test}")
@@ -60,25 +62,6 @@ def sample_efficiency(
     mean = accuracy.mean(axis=1)
     best = mean[np.argmax(sizes)]
     return SampleEfficiency(sizes, accuracy, mean / best if best > 0 else np.zeros_like(mean))
-
-
-def _checked(codes: np.ndarray, factors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Codes in float64 and factors in int64, or the ValueError that says what is wrong."""
-    codes, factors = np.asarray(codes), np.asarray(factors)
-    for name, array, kinds in (("codes", codes, "fiub"), ("factors", factors, "iub")):
-        if array.dtype.kind not in kinds:
-            needed = "numbers" if "f" in kinds else "integers"
-            raise ValueError(f"{name} must be {needed}, got dtype {array.dtype}")
-        if array.ndim != 2 or 0 in array.shape:
-            raise ValueError(f"{name} must have two dimensions with nothing empty, got shape {array.shape}")
-    if not np.isfinite(codes).all():
-        raise ValueError("codes has NaN or infinite values: all must be finite")
-    if len(factors) != len(codes):
-        raise ValueError(f"factors has {len(factors)} rows, but codes has {len(codes)}: they must agree")
-    constant = np.flatnonzero((factors == factors[:1]).all(axis=0)).tolist()
-    if constant:
-        raise ValueError(f"factors has constant columns {constant}: each must take two or more values")
-    return codes.astype(np.float64, copy=False), factors.astype(np.int64, copy=False)
 
 
 def _classifier(estimator: str, n_jobs: int, seed: int) -> GradientBoostingClassifier | LGBMClassifier:

@@ -1,4 +1,4 @@
-"""Metrics that hold one factor and look at how the units move: FactorVAE score and BetaVAE score."""
+"""Metrics from batches in which one factor is fixed: FactorVAE score and BetaVAE score."""
 
 import warnings
 from dataclasses import dataclass

@@ -25,20 +25,20 @@ def boosted_trees(
     unless all are 0, and the classes predicted for `test` (m, units).
 
     LightGBM's own boosting splits by gradient over Hessian, which favours rows that are nearly learned: on trained codes its
-    disentanglement came out .03 above scikit-learn's. So trees are grown here with Hessians of one, which makes a split's
-    gain scikit-learn's reduction of squared residuals, and leaves take scikit-learn's Newton step. What differs is that
+    disentanglement was .03 above scikit-learn's. Here trees are grown with Hessians of one, which makes a split's
+    gain scikit-learn's reduction of squared residuals, and leaves take scikit-learn's Newton step. The difference that remains:
     thresholds lie between bins of rows.
     """
     classes, label = np.unique(label, return_inverse=True)
     share = np.bincount(label) / len(label)
-    if (train == train[:1]).all():  # LightGBM refuses what has nothing to split by
+    if (train == train[:1]).all():  # LightGBM refuses data without a possible split
         return np.zeros(train.shape[1]), classes[np.full(len(test), share.argmax())]
     columns = 1 if len(classes) == 2 else len(classes)
     target = label[:, None].astype(float) if columns == 1 else np.eye(columns)[label]
     start = np.log(share[1:] / share[0]) if columns == 1 else np.log(share)
     shrink = 1.0 if columns == 1 else (columns - 1) / columns
     score = np.tile(start, (len(train), 1))
-    # Few rows are told apart one by one, as scikit-learn does; of many, 255 bins lose nothing that shows.
+    # With few rows each row has its own bin, as in scikit-learn; with many, 255 bins give the same results.
     bins = {"max_bin": len(train) if len(train) < 5_000 else 255, "min_data_in_bin": 1, "verbose": -1}
     rows = lightgbm.Dataset(train, label, params=bins)
     booster = lightgbm.Booster(PARAMETERS | bins | {"num_class": columns, "num_threads": n_jobs, "seed": seed}, rows)
@@ -51,7 +51,7 @@ def boosted_trees(
         residual, curvature = target - probability, probability * (1 - probability)
         gradients = (-residual[:, 0], np.ones(len(train))) if columns == 1 else (-residual, np.ones_like(residual))
         if booster.update(fobj=lambda *_, given=gradients: given):
-            break  # no row has anything left to split by
+            break  # no split is possible any more
         leaves = booster.predict(train, pred_leaf=True, start_iteration=tree, num_iteration=1).reshape(len(train), columns)
         for column, leaf in enumerate(leaves.T):
             rise = np.bincount(leaf, residual[:, column], minlength=8)

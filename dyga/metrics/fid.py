@@ -1,4 +1,4 @@
-"""Frechet Inception distance: how far the images a model generates are from real ones, as two Gaussians."""
+"""Fréchet Inception distance between generated and real images."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -109,7 +109,7 @@ def _inception(weights: str | Path | None) -> Features:
                 "(95 MB; pytorch-fid's pt_inception-2015-12-05-6726825d.pth is the same file) and pass weights=PATH"
             ) from error
     try:
-        torch.load(path, weights_only=True)  # torch-fidelity's own loading would run code hidden in the file
+        torch.load(path, weights_only=True)  # torch-fidelity's own loading would execute code in the file
         network = FeatureExtractorInceptionV3("inception-v3", ["2048"], feature_extractor_weights_path=str(path))
     except Exception as error:
         raise ValueError(f"weights {path}: damaged, or not torch-fidelity's Inception-v3 ({type(error).__name__})") from error

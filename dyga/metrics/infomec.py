@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
 from dyga.metrics._checks import checked, checked_count, split_rows, train_rows
-from dyga.metrics.mutual_information import factor_entropy
+from dyga.metrics.mig import factor_entropy
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def _largest_share(nmi: np.ndarray) -> float:
 
 
 def _predictable_share(codes: np.ndarray, label: np.ndarray, scored: np.ndarray, answer: np.ndarray) -> float:
-    """Of a regression fitted to `label`; on `scored` codes, rows whose answer it was never shown left out."""
+    """Explicitness of a regression fitted to `label`; on `scored` codes, rows with values that it never saw are left out."""
     known = np.isin(answer, label)
     values = np.unique(label)
     with warnings.catch_warnings():

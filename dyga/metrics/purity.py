@@ -1,4 +1,4 @@
-"""How pure a unit's neighbourhoods and anchors are in a factor's labels (Figure 1 as numbers)."""
+"""Label purity of a unit's neighbourhoods and of its anchors: numbers for what Figure 1 shows."""
 
 from dataclasses import dataclass
 
@@ -19,8 +19,7 @@ class Purity:
     """`score` in [0, 1] is the mean of `per_unit` (units,), each unit's value for its `best_factor`
     (units,).
 
-    `matrix` (units, factors) has all of them, and `chance` (factors,) what a unit that knows nothing
-    reaches.
+    `matrix` (units, factors) has all of them, and `chance` (factors,) is the value of an uninformative unit.
     """
 
     score: float

@@ -11,9 +11,10 @@ from dyga.metrics._checks import checked
 from dyga.metrics.dci import Estimator, dci
 from dyga.metrics.factor_vae import beta_vae_score, factor_vae_score
 from dyga.metrics.infomec import infomec
-from dyga.metrics.mutual_information import mig
+from dyga.metrics.mig import mig
+from dyga.metrics.modularity_explicitness import modularity_explicitness
 from dyga.metrics.purity import knn_purity
-from dyga.metrics.sap import modularity_explicitness, sap
+from dyga.metrics.sap import sap
 from dyga.metrics.tad import total_auroc_difference
 
 STANDARD = ("factor_vae", "beta_vae", "dci", "mig", "sap", "modularity_explicitness", "infomec", "knn_purity")

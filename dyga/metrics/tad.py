@@ -6,11 +6,11 @@ import numpy as np
 from scipy.stats import rankdata
 
 from dyga.metrics._checks import checked, checked_count, train_rows
-from dyga.metrics.mutual_information import factor_entropy, gap_of_best_two, mutual_information
+from dyga.metrics.mig import factor_entropy, gap_of_best_two, mutual_information
 
 CAPTURED_AUROC = 0.75  # an attribute is captured if some unit reaches this
-SHARED_INFORMATION = 0.2  # attributes that another one tells more about than this are left out
-COARSE_RANGE = 0.2  # the released coarse version leaves units of a smaller range at chance
+SHARED_INFORMATION = 0.2  # attributes with more mutual information with another one are left out
+COARSE_RANGE = 0.2  # the released coarse version sets units of a smaller range to chance
 
 
 @dataclass(frozen=True)

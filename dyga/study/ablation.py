@@ -1,4 +1,4 @@
-"""Does an idea help? Variants with and without it, seed by seed: what is measured, and the answers."""
+"""Ablation: paired comparisons of variants with and without an idea, over seeds."""
 
 import json
 from collections.abc import Mapping
@@ -60,9 +60,10 @@ def measure(run: Run) -> dict:
     """Every measure of `MEASURES` by its title, and per factor the best unit's NMI ("best: scale") and its lead over the second
     best ("lead: scale"); kept in the run's ablation.json.
 
-    Interchange is the share of exchanges in which the factor follows alone, averaged over factors (`intervention_scores`); the
+    Interchange is the share of interchanges in which only the target factor changed, averaged over factors
+    (`intervention_scores`). The
     reconstruction error is the mean absolute difference of 256 pictures, in shares of the range, decoded in 10 steps.
-    ValueError without factors or the study's factor probe and first stage.
+    ValueError without factors or the study's factor classifier and first stage.
     """
     scores = intervention_scores(run)
     with locked(run.folder):
@@ -103,8 +104,8 @@ def answers(runs: pd.DataFrame, measures: tuple[str, ...]) -> pd.DataFrame:
     """One row per comparison and measure of a `table`: the mean paired difference over the seeds that both variants have, its 95%
     interval ("low", "high"), the verdict, and "seeds for half": how many would show half of the difference (5%, power 80%).
 
-    A difference counts for the idea if it is better: the reconstruction error's is turned round. Comparisons with fewer than
-    two common seeds are left out.
+    A positive difference is an improvement: the sign of the reconstruction error is reversed. Comparisons with fewer than
+    two common seeds, or values, are left out.
     """
     rows = []
     for question, with_it, without in COMPARISONS:
@@ -114,8 +115,11 @@ def answers(runs: pd.DataFrame, measures: tuple[str, ...]) -> pd.DataFrame:
             continue
         for name in measures:
             sign = -1 if name in LOWER_IS_BETTER else 1
-            difference = paired_difference(sign * a.loc[seeds, name], sign * b.loc[seeds, name])
-            needed = seeds_needed(sign * a.loc[seeds, name], sign * b.loc[seeds, name])
+            pairs = sign * pd.concat([a.loc[seeds, name], b.loc[seeds, name]], axis=1).dropna()
+            if len(pairs) < 2:
+                continue
+            difference = paired_difference(*pairs.to_numpy().T)
+            needed = seeds_needed(*pairs.to_numpy().T)
             asked = {"does it help?": question, "with": with_it, "without": without, "measure": name, "seeds": difference.count}
             interval = {"difference": difference.mean, "low": difference.low, "high": difference.high}
             rows.append(asked | interval | {"verdict": difference.verdict, "seeds for half": needed})

@@ -1,4 +1,4 @@
-"""What is measured of a trained run: its codes, and metrics.json."""
+"""Evaluation of a trained run: its codes, and metrics.json."""
 
 import os
 from collections.abc import Sequence
@@ -10,14 +10,14 @@ from safetensors.numpy import save
 
 from dyga import metrics
 from dyga.config import Config
-from dyga.explore.run import GRID_SIZE, Run, project
+from dyga.explore.run import GRID_SIZE, Run, active_mask, project
 from dyga.method.diffusion import to_tensor
 from dyga.provenance import locked, write_atomically, write_json
 from dyga.seeds import sample_rows
 
 
 def evaluate(run: Run) -> dict:
-    """Writes the run's codes.safetensors and metrics.json and returns the metrics; what is there already is kept.
+    """Writes the run's codes.safetensors and metrics.json and returns the metrics; existing files are kept.
 
     Codes are each unit's first principal component over `config.evaluation_images` random images, the same for every run.
     Without factors only the codes are made.
@@ -63,18 +63,23 @@ def suite(run: Run, estimator: str) -> pd.DataFrame:
 
 
 def score(codes: np.ndarray, features: np.ndarray, factors: np.ndarray, names: Sequence[str], config: Config) -> dict:
-    """Every metric of the tables as JSON-ready values; protocols in dyga.metrics."""
+    """Every metric of the tables as JSON-ready values; protocols in dyga.metrics. Purity is a mean over active units."""
     sizes = dict(num_train=config.num_train, num_test=config.num_test)
     dci = metrics.dci(codes, factors, **sizes, seed=0, estimator=config.dci_estimator)
     nmi = metrics.nmi(codes, factors, num_train=config.num_train, seed=0).matrix
+    active = active_mask(codes)
+    purity = np.full(len(active), np.nan)
+    purity[active] = metrics.knn_purity(features[:, active], factors, num_train=config.num_train, seed=0).per_unit
     return {
+        "active": active.tolist(),
         "factor_vae_score": metrics.factor_vae_score(codes, factors, **sizes, seed=0).score,
         "dci_disentanglement": dci.disentanglement,
         "dci_completeness": dci.completeness,
         "dci_informativeness": dci.informativeness,
         "dci_estimator": config.dci_estimator,
         "mig": metrics.mig(codes, factors, num_train=config.num_train, seed=0).score,
-        "knn_purity": metrics.knn_purity(features, factors, num_train=config.num_train, seed=0).score,
+        "knn_purity": float(np.nanmean(purity)),
+        "knn_purity_per_unit": [None if np.isnan(value) else value for value in purity.tolist()],
         "importance": np.asarray(dci.importance).tolist(),
         "nmi": nmi.tolist(),
         "best_units": nmi.argmax(axis=0).tolist(),
@@ -84,7 +89,7 @@ def score(codes: np.ndarray, features: np.ndarray, factors: np.ndarray, names: S
 
 
 def _downstream(codes: np.ndarray, factors: np.ndarray, dci: metrics.DCI, config: Config) -> dict:
-    """Accuracy by number of labels. With `num_train` labels it is the same classifier as DCI's, so that is not fitted again."""
+    """Accuracy by number of labels. With `num_train` labels the classifier is DCI's, so it is not fitted again."""
     sizes = tuple(n for n in (100, 1_000) if n < config.num_train)
     few = metrics.sample_efficiency(codes, factors, sizes, num_test=config.num_test, estimator=config.dci_estimator, seed=0)
     accuracy = np.vstack([few.accuracy, dci.accuracy])
@@ -93,10 +98,10 @@ def _downstream(codes: np.ndarray, factors: np.ndarray, dci: metrics.DCI, config
 
 
 def unit_path(scalars: np.ndarray, places: int = GRID_SIZE) -> np.ndarray:
-    """A way through a unit's scalars (n, 1 or 2), (places, 1 or 2) float32, for a slider to go along.
+    """A path through a unit's scalars (n, 1 or 2) for a slider: (places, 1 or 2) float32.
 
-    One scalar that varies: evenly from its 1st to its 99th percentile. Two: by their angle, once round from where fewest are,
-    each place the median of the fiftieth of all that is nearest in angle.
+    With one varying scalar: evenly from its 1st to its 99th percentile. With two: once round by their angle, starting where the
+    density is lowest; each point is the median of the 2% of the sample that are nearest in angle.
     """
     if (scalars.std(axis=0) > 0).sum() < 2:
         low, high = np.percentile(scalars, [1, 99], axis=0).astype(np.float32)
@@ -105,7 +110,7 @@ def unit_path(scalars: np.ndarray, places: int = GRID_SIZE) -> np.ndarray:
     angle = np.arctan2(y, x) % (2 * np.pi)
     bins = 60
     counts = np.histogram(angle, bins, (0, 2 * np.pi))[0]
-    # The emptiest stretch of a sixth of the ring; of several, that whose middle is emptiest.
+    # The sixth of the ring with the lowest density; among equals, the one with the emptiest middle.
     stretch = sum(np.roll(counts, shift) for shift in range(-bins // 12, bins // 12 + 1))
     start = (np.lexsort((counts, stretch))[0] + 0.5) * 2 * np.pi / bins
     angle = (angle - start) % (2 * np.pi)

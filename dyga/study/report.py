@@ -63,7 +63,7 @@ dd { margin: 0; overflow-wrap: anywhere; }
 """
 
 
-# What a page of ours may not hold: anything a browser would fetch when the page is opened.
+# What a browser would fetch when the page is opened; no page may contain it.
 _FETCHED = re.compile(
     r"<(?:script|img|iframe|source|video|audio|embed|object|link)\b[^>]*?\s(?:src|srcset|href|data)\s*=\s*"
     r"[\"']?(?!data:)([^\"'\s>]+)|@import\s+([^;]+)|url\(\s*[\"']?(?!data:|#)([^\"')]+)",
@@ -178,11 +178,11 @@ def notebook_html(executed: Path, path: Path) -> Path:
 
 def gather(notebooks: Sequence[Path], path: Path, title: str, provenance: Mapping) -> Path:
     """The report: the executed notebooks' prose, figures and tables in order, without code, as one HTML file
-    that needs nothing from outside, with a table of contents and, at the foot, the provenance."""
+    that loads nothing, with a table of contents and the provenance at the end."""
     sections, contents = [], []
     for place, notebook in enumerate(map(Path, notebooks), 1):
         body = _body(notebook, code=False)
-        # Notebooks are sections of one page: headings sink by one level, ids get the section's number.
+        # Notebooks become sections of one page: headings go down one level, ids get the section's number.
         body = re.sub(r"(</?h)([1-5])\b", lambda found: f"{found[1]}{int(found[2]) + 1}", body)
         body = re.sub(r'(<h\d id="|<a [^>]*href="#)', rf"\g<1>{place}-", body)
         heading = re.search(r'<h2 id="([^"]*)">(.*?)<a class="anchor-link"', body, re.DOTALL)
@@ -196,7 +196,7 @@ def gather(notebooks: Sequence[Path], path: Path, title: str, provenance: Mappin
 
 
 def _smaller(page: str) -> str:
-    """The page's larger pictures as WebP, a fifth of the size of PNG at no loss that a reader could see."""
+    """The page's larger pictures as WebP, a fifth of the size of PNG without visible loss."""
 
     def smaller(found: re.Match) -> str:
         buffer = io.BytesIO()

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,17 @@ import pandas as pd
 from IPython.display import Image
 from matplotlib.figure import Figure
 
-from dyga.config import DEFAULT_VARIANTS, VARIANTS, Config, check_variants, make_config, parse_numbers, parse_variants, study_name
+from dyga.config import (
+    DEFAULT_VARIANTS,
+    VARIANTS,
+    Config,
+    check_name,
+    check_variants,
+    make_config,
+    parse_numbers,
+    parse_variants,
+    study_name,
+)
 from dyga.data import load_dataset
 from dyga.provenance import describe, write_json
 from dyga.study import report
@@ -38,8 +47,7 @@ class Study:
     def __post_init__(self):
         if not self.name:
             object.__setattr__(self, "name", study_name(self.profile, self.dataset, self.settings))
-        if not re.fullmatch(r"[\w+=,-][\w+=.,-]*", self.name):
-            raise ValueError(f"name '{self.name}': valid are letters, digits and _ + = , - and, after the first, dots")
+        check_name(self.name)
         check_variants(self.configs())
 
     @property

@@ -15,7 +15,10 @@ def worker_slots() -> list[dict[str, str]]:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None and shutil.which("nvidia-smi"):
         ask = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
-        visible = ",".join(subprocess.run(ask, capture_output=True, text=True).stdout.split())
+        answer = subprocess.run(ask, capture_output=True, text=True)
+        # A failing driver prints its error where the numbers are expected.
+        numbers = [line.strip() for line in answer.stdout.splitlines() if answer.returncode == 0 and line.strip().isdigit()]
+        visible = ",".join(numbers)
     if visible:
         return [{"CUDA_VISIBLE_DEVICES": number} for number in visible.split(",")]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from diffusers import UNet2DConditionModel, UNet2DModel
+from diffusers import AutoencoderKL, UNet2DConditionModel, UNet2DModel
 
 from dyga import SkipDropout
 from dyga.method.unet import UNet
@@ -101,3 +101,19 @@ def test_refuses_what_is_no_unet_and_levels_that_are_not_there():
         SkipDropout().attach(torch.nn.Linear(1, 1))
     with pytest.raises(ValueError, match="this U-Net has levels 0 to 1"):
         SkipDropout(levels=(2,)).attach(ours()[0])
+
+
+def test_a_second_attach_is_refused_until_the_first_is_removed(unet_and_inputs):
+    unet, _ = unet_and_inputs
+    handle = SkipDropout(0.2).attach(unet)
+    with pytest.raises(ValueError, match="attached to this U-Net already"):
+        SkipDropout(0.2).attach(unet)
+    handle.remove()
+    handle.remove()
+    SkipDropout(0.2).attach(unet).remove()
+
+
+def test_models_whose_blocks_take_no_skips_are_refused():
+    decoder = AutoencoderKL(block_out_channels=(32,), norm_num_groups=8).decoder
+    with pytest.raises(ValueError, match="Decoder has no up_blocks that take skip tensors"):
+        SkipDropout().attach(decoder)

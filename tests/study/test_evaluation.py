@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from dyga.study.evaluation import principal_axes, unit_path
+from dyga import metrics
+from dyga.config import make_config
+from dyga.study.evaluation import principal_axes, score, unit_path
 
 
 def around(angles: np.ndarray) -> np.ndarray:
@@ -53,3 +55,13 @@ def test_the_principal_axis_is_the_direction_of_most_variance_with_a_fixed_sign(
     assert mean == pytest.approx(features.mean(axis=0), abs=1e-4)
     assert axis[0, 0] > 0.98 and axis[1, 2] > 0.98 and np.linalg.norm(axis, axis=1) == pytest.approx(1)
     assert principal_axes(-features)[1] == pytest.approx(axis, abs=1e-5)
+
+
+def test_purity_is_a_mean_over_active_units():
+    rng = np.random.default_rng(0)
+    factors = rng.integers(2, size=(1_000, 2))
+    codes = np.insert(factors + rng.normal(0, 0.01, (1_000, 2)), 1, 0, axis=1)  # the second unit was pruned
+    found = score(codes, codes, factors, ("a", "b"), make_config("smoke"))
+    assert found["active"] == [True, False, True] and found["knn_purity_per_unit"][1] is None
+    assert found["knn_purity"] == pytest.approx(1, abs=0.001)
+    assert metrics.knn_purity(codes, factors, num_train=600).score < 0.9

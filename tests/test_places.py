@@ -1,0 +1,67 @@
+"""run_all.sh from other folders, through links, and in folders with unusual names."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+from dyga.provenance import git_commit
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """An unzipped copy inside another repository, in a folder whose name has a space and an umlaut."""
+    outer = tmp_path / "äußerer Ordner"
+    folder = outer / "dyga copy"
+    folder.mkdir(parents=True)
+    for name in ("run_all.sh", "pyproject.toml", "requirements.lock"):
+        shutil.copy(ROOT / name, folder)
+    for name in ("dyga", "notebooks"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    subprocess.run(["git", "init", "-q", str(outer)], check=True)
+    return folder
+
+
+def check(script, cwd, *arguments, **environment) -> subprocess.CompletedProcess:
+    command = [str(script), "--check", *arguments]
+    return subprocess.run(command, cwd=cwd, env=os.environ | environment, capture_output=True, text=True)
+
+
+def test_relative_paths_are_those_of_the_callers_folder(copy, tmp_path):
+    (tmp_path / "here" / "my pictures").mkdir(parents=True)
+    (tmp_path / "here" / "dyga").mkdir()  # not the package
+    done = check(copy / "run_all.sh", tmp_path / "here", "--dataset", "folder:my pictures", "--out", "out")
+    assert done.returncode == 0, done.stderr
+    done = check(copy / "run_all.sh", tmp_path, "--dataset", "folder:my pictures")
+    assert done.returncode == 2 and "folder:my pictures: there is no such folder" in done.stderr
+
+
+def test_through_links_and_with_cdpath(copy, tmp_path):
+    link = tmp_path / "bin" / "run"
+    link.parent.mkdir()
+    link.symlink_to(copy / "run_all.sh")
+    (tmp_path / "again").symlink_to(os.path.relpath(link, tmp_path))
+    for script in (link, tmp_path / "again"):
+        done = check(script, tmp_path, CDPATH=f".:{tmp_path}")
+        assert done.returncode == 0 and not done.stdout, done.stderr
+
+
+def test_python_with_a_space_and_the_users_home(copy, tmp_path):
+    python = tmp_path / "my python"
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    (tmp_path / "pictures").mkdir()
+    done = check(copy / "run_all.sh", tmp_path, "--dataset", "folder:~/pictures", PYTHON=str(python), HOME=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_commit_of_another_repository_is_not_named(copy):
+    code = "from dyga.provenance import git_commit; print(git_commit())"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=copy, env=os.environ | {"PYTHONPATH": str(copy)}, capture_output=True, text=True
+    )
+    assert done.stdout.strip() == "unknown"
+    assert len(git_commit()) >= 7
