@@ -71,7 +71,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
 @pytest.mark.parametrize("writable", [True, False])
 def test_the_default_folder_is_the_repositorys_or_else_the_users_cache(tmp_path, monkeypatch, writable):
     monkeypatch.setattr(store, "checkout", lambda: tmp_path / "repository")
-    monkeypatch.setattr(os, "access", lambda path, mode: writable and path.exists())
+    monkeypatch.setattr(os, "access", lambda path, mode: writable)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     assert default_data_dir() == tmp_path / "cache" / "dyga"
     monkeypatch.delenv("XDG_CACHE_HOME")
