@@ -12,7 +12,6 @@ from conftest import ROOT
 # requests stays visible, since diffusers needs it.
 TRAIN = """
 import importlib.machinery, sys
-from pathlib import Path
 
 extras = {"datasets", "h5py", "IPython", "ipywidgets", "jupyterlab", "nbconvert", "nbformat", "papermill", "psutil", "pyarrow",
           "pygments", "torch_fidelity", "torchvision"}
@@ -25,13 +24,12 @@ class Finder(importlib.machinery.PathFinder):
 sys.meta_path[:] = [Finder if finder is importlib.machinery.PathFinder else finder for finder in sys.meta_path]
 
 import dyga, dyga.metrics
-from dyga.config import make_config
 from dyga.data import load_dataset, prepare_dataset
-from dyga.training.loop import train
 
 assert "site" in dyga.__file__
-small = "steps=2,first_stage_steps=1,feature_buffer=64"
-list(train(make_config("smoke", variant="full", changes=small), Path("here")))
+from dyga.__main__ import main
+
+main(["train", "--profile", "smoke", "--variant", "full", "--set", "steps=2, feature_buffer=64", "--folder", "here"])
 print(dyga.load_run("here").encode(load_dataset("rooms3d").images[:3]).shape)
 try:
     prepare_dataset("shapes3d")
@@ -73,7 +71,8 @@ def test_it_holds_the_package_and_its_two_data_files(installed):
 def test_it_trains_and_opens_a_run_without_the_extras(installed, tmp_path):
     done = run(installed, tmp_path, "-c", TRAIN)
     assert done.returncode == 0, done.stderr
-    shape, error = done.stdout.strip().splitlines()
+    metrics, shape, error = done.stdout.strip().splitlines()
+    assert "dci_disentanglement" in metrics
     assert shape == "(3, 8, 32)"
     assert error == "real data sets need datasets, h5py, pyarrow: install dyga with its extra 'data'"
     assert [path.name for path in tmp_path.iterdir()] == ["here"]

@@ -33,7 +33,7 @@ def missing_weights() -> str:
     """One line: without LPIPS the first stage is not the paper's, and where its weights belong."""
     folder = Path(torch.hub.get_dir(), "checkpoints")
     return (
-        "first stage: a VQ autoencoder without the perceptual and adversarial loss of the paper's VQ-GAN, since the LPIPS weights "
+        "first stage: a VQ autoencoder without the perceptual and adversarial loss of the paper's VQ-GAN: the LPIPS weights "
         f"{' and '.join(LPIPS_WEIGHTS)} are not in {folder}; download them there manually"
     )
 
