@@ -1,4 +1,4 @@
-"""Weights as safetensors, settings as JSON, each complete or absent; the state to resume from is a file of its own."""
+"""Files of a run: weights (safetensors), the state to resume from, and settings (JSON). All are written atomically."""
 
 import io
 from pathlib import Path
@@ -18,7 +18,7 @@ def save_model(path: Path, model: nn.Module) -> None:
 
 
 def load_model(path: Path, model: nn.Module) -> None:
-    """Reads `path` into `model`. ValueError, naming the file, if it is missing, damaged or of another model."""
+    """Reads `path` into `model`. ValueError, naming the file, if it is missing, damaged or from another model."""
     try:
         model.load_state_dict(load_file(path))
     except FileNotFoundError:
@@ -30,14 +30,14 @@ def load_model(path: Path, model: nn.Module) -> None:
 
 
 def save_resume(path: Path, state: dict) -> None:
-    """Writes a nested dict of tensors and numbers to `path`."""
+    """Writes a nested dict of tensors and numbers to `path`, for `load_resume`."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
     write_atomically(path, buffer.getvalue())
 
 
 def load_resume(path: Path) -> dict | None:
-    """Reads `save_resume` back, without unpickling code; None if there is none. ValueError if it is damaged."""
+    """Reads what `save_resume` wrote, onto the CPU, without unpickling code. None if absent, ValueError if damaged."""
     if not path.exists():
         return None
     try:
@@ -47,7 +47,7 @@ def load_resume(path: Path) -> dict | None:
 
 
 def load_config(folder: Path) -> Config:
-    """The configuration of a run folder. ValueError, naming the folder, if it holds no run."""
+    """Reads the configuration of a run folder. ValueError, naming the folder, if it holds no run."""
     try:
         return from_json((folder / "config.json").read_text())
     except (OSError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""Where a result comes from (commit, versions, hardware, seconds), and files that are complete or absent."""
+"""Where a result comes from (commit, versions, hardware), atomic writes, and locks."""
 
 import json
 import os
@@ -25,7 +25,7 @@ def describe(**extra) -> dict:
 
 
 def checkout() -> Path | None:
-    """The checkout that the package is used from; None for an installed package."""
+    """The root of the checkout that the package is imported from; None for an installed wheel."""
     root = Path(__file__).resolve().parent.parent
     return root if (root / "pyproject.toml").is_file() and (root / "notebooks").is_dir() else None
 
@@ -46,13 +46,13 @@ def git_commit() -> str:
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Writes a file so that a reader, or a kill at any moment, finds the old one or the new one whole."""
+    """Writes a file atomically: readers see the complete old file or the complete new one, also if the process is killed."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
         os.replace(temporary, path)
     finally:
-        temporary.unlink(missing_ok=True)  # gone already unless the disk was full
+        temporary.unlink(missing_ok=True)  # it still exists only if the writing failed
 
 
 def write_json(path: Path, value) -> None:
@@ -61,11 +61,11 @@ def write_json(path: Path, value) -> None:
 
 
 class Interrupted(RuntimeError):
-    """The process that had started this one is gone."""
+    """The parent process has ended."""
 
 
 def exit_if_orphaned() -> None:
-    """Workers end with the process that started them, so that nothing trains on unseen after a kill."""
+    """Raises `Interrupted` if the process that started this worker has ended, so that no worker keeps training after a kill."""
     parent = os.environ.get("DYGA_PARENT")
     if parent and os.getppid() != int(parent):
         raise Interrupted("the process that started this run has ended")
@@ -73,8 +73,8 @@ def exit_if_orphaned() -> None:
 
 @contextmanager
 def locked(folder: Path, patience: float = 60.0) -> Iterator[None]:
-    """Holds `folder` for one process; waits up to `patience` seconds. RuntimeError if another keeps it."""
-    from filelock import FileLock, Timeout  # here, since the command line checks its options without any package
+    """Locks `folder` (created if missing) for one process. RuntimeError if another still holds it after `patience` seconds."""
+    from filelock import FileLock, Timeout  # imported here: the command line checks its options with the standard library only
 
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / ".lock")

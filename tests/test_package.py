@@ -6,6 +6,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import nbformat
 import pytest
 import yaml
 
@@ -98,11 +99,18 @@ def declared(project: dict) -> set[str]:
     return {requirement(package) for package in [*project["dependencies"], *extras]} - {"dyga"}
 
 
+def code(path: Path) -> str:
+    """The source of a module, or of all code cells of a notebook."""
+    if path.suffix == ".py":
+        return path.read_text()
+    return "\n".join(cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code")
+
+
 def third_party(paths: list[Path]) -> set[str]:
-    """Names of the packages that the files import, at any depth of their code."""
+    """Names of the packages that modules and notebooks import, at any depth of their code."""
     found = set()
     for path in paths:
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(ast.parse(code(path))):
             if isinstance(node, ast.Import):
                 found |= {alias.name.split(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and not node.level:
@@ -113,22 +121,22 @@ def third_party(paths: list[Path]) -> set[str]:
 
 def test_every_import_is_declared_and_every_declared_package_is_used():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    used = third_party([*FILES, *ROOT.glob("tests/**/*.py")])
+    used = third_party([*FILES, *ROOT.glob("tests/**/*.py"), *ROOT.glob("notebooks/*.ipynb")])
     assert used <= declared(project)
     assert declared(project) - used == set(USED_WITHOUT_AN_IMPORT)
 
 
 def test_what_the_base_needs_is_in_the_base():
-    """Training, evaluating and loading a run on an embedded world needs no extra."""
+    """The metrics, training and loading a run on an embedded world need no extra."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     base = {requirement(package) for package in project["dependencies"]}
     rooms = [
         path
         for path in FILES
-        if room(path) in ("method", "extensions", "training", "plots", "config", "checkpoint", "provenance")
+        if room(path) in ("method", "extensions", "training", "plots", "metrics", "config", "checkpoint", "provenance", "seeds")
     ]
     rooms += [PACKAGE / "explore" / "run.py", PACKAGE / "data" / "rooms3d.py", PACKAGE / "data" / "store.py"]
-    lazy = {"torch-fidelity", "ipython"}  # imported where they are used: LPIPS, and figures that show themselves in a notebook
+    lazy = {"torch-fidelity", "ipython"}  # imported where they are used: FID and LPIPS, and figures in a notebook
     assert third_party(rooms) - lazy <= base
 
 

@@ -8,6 +8,35 @@ import sys
 import pytest
 from conftest import ROOT
 
+# Trains and opens a run while the packages of the extras are hidden.
+# requests stays visible, since diffusers needs it.
+TRAIN = """
+import importlib.machinery, sys
+
+extras = {"datasets", "h5py", "IPython", "ipywidgets", "jupyterlab", "nbconvert", "nbformat", "papermill", "psutil", "pyarrow",
+          "pygments", "torch_fidelity", "torchvision"}
+
+class Finder(importlib.machinery.PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        return None if name in extras else super().find_spec(name, path, target)
+
+sys.meta_path[:] = [Finder if finder is importlib.machinery.PathFinder else finder for finder in sys.meta_path]
+
+import dyga, dyga.metrics
+from dyga.data import load_dataset, prepare_dataset
+
+assert "site" in dyga.__file__
+from dyga.__main__ import main
+
+main(["train", "--profile", "smoke", "--variant", "full", "--set", "steps=2, feature_buffer=64", "--folder", "here"])
+print(dyga.load_run("here").encode(load_dataset("rooms3d").images[:3]).shape)
+try:
+    prepare_dataset("shapes3d")
+except RuntimeError as error:
+    print(error)
+"""
+
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory):
@@ -26,26 +55,33 @@ def installed(tmp_path_factory):
 
 
 def run(installed, cwd, *command: str) -> subprocess.CompletedProcess:
-    environment = os.environ | {"PYTHONPATH": str(installed), "XDG_CACHE_HOME": str(cwd / "cache"), "OMP_NUM_THREADS": "2"}
+    cache = str(installed.parent / "cache")
+    environment = os.environ | {"PYTHONPATH": str(installed), "XDG_CACHE_HOME": cache, "OMP_NUM_THREADS": "1"}
     return subprocess.run([sys.executable, *command], cwd=cwd, env=environment, capture_output=True, text=True)
 
 
-def test_it_trains_and_opens_a_run(installed, tmp_path):
-    done = run(installed, tmp_path, "-m", "dyga", "train", "--profile", "smoke", "--set", "steps=4", "--folder", "here")
-    assert done.returncode == 0 and "dci_disentanglement" in done.stdout, done.stderr
-    code = """if True:
-        import dyga, dyga.metrics
-        from dyga.data import load_dataset
-        assert "site" in dyga.__file__
-        run = dyga.load_run("here")
-        print(run.codes(load_dataset("rooms3d").images[:3]).shape)
-    """
-    done = run(installed, tmp_path, "-c", code)
-    assert done.stdout.strip() == "(3, 8)", done.stderr
-    assert {path.name for path in tmp_path.iterdir()} == {"here", "cache"}
+def test_it_holds_the_package_and_its_two_data_files(installed):
+    files = {
+        path.relative_to(installed / "dyga") for path in (installed / "dyga").rglob("*") if path.suffix not in (".py", ".pyc")
+    }
+    assert {str(path) for path in files if (installed / "dyga" / path).is_file()} == {"study/published.json", "study/slurm.sh"}
+    assert {path.name for path in installed.iterdir()} - {"bin"} == {"dyga", "dyga-0.1.0.dist-info"}
 
 
-def test_what_needs_a_checkout_says_so(installed, tmp_path):
+def test_it_trains_and_opens_a_run_without_the_extras(installed, tmp_path):
+    done = run(installed, tmp_path, "-c", TRAIN)
+    assert done.returncode == 0, done.stderr
+    metrics, shape, error = done.stdout.strip().splitlines()
+    assert "dci_disentanglement" in metrics
+    assert shape == "(3, 8, 32)"
+    assert error == "real data sets need datasets, h5py, pyarrow: install dyga with its extra 'data'"
+    assert [path.name for path in tmp_path.iterdir()] == ["here"]
+
+
+def test_the_command_line_outside_a_checkout(installed, tmp_path):
     assert run(installed, tmp_path, "-m", "dyga", "--help").returncode == 0
+    listed = run(installed, tmp_path, "-m", "dyga", "data", "list")
+    assert listed.returncode == 0 and str(installed.parent / "cache" / "dyga") in listed.stdout, listed.stderr
     done = run(installed, tmp_path, "-m", "dyga", "reproduce", "--profile", "smoke")
-    assert done.returncode == 2 and "clone the repository" in done.stderr and not list(tmp_path.iterdir())
+    assert done.returncode == 2 and "clone the repository" in done.stderr
+    assert not list(tmp_path.iterdir())

@@ -1,6 +1,6 @@
 """Settings: one frozen dataclass, profiles and variants as named sets of settings. Standard library only."""
 
-from dyga.config.arguments import check_batch, check_name, check_variants, parse_numbers, parse_variants, study_name
+from dyga.config.arguments import check_batch, check_name, check_variants, image_paths, parse_numbers, parse_variants, study_name
 from dyga.config.presets import (
     ALL_VARIANTS,
     DATASETS,
@@ -28,6 +28,7 @@ __all__ = [
     "check_variants",
     "describe_settings",
     "from_json",
+    "image_paths",
     "make_config",
     "parse_changes",
     "parse_numbers",

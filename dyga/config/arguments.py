@@ -56,12 +56,22 @@ def check_variants(configs: Iterable[Config]) -> None:
             raise ValueError(f"with {config.changes} the variants {same} and {config.variant} are the same: leave one out")
 
 
+def image_paths(folder: Path) -> list[Path]:
+    """All files under `folder` with an image's ending, sorted. Hidden ones and those that archives leave behind (`._x.jpg`,
+    `__MACOSX/`, `.ipynb_checkpoints/`) do not count."""
+
+    def counts(path: Path) -> bool:
+        parts = path.relative_to(folder).parts
+        return path.suffix.lower() in IMAGE_SUFFIXES and not any(part.startswith((".", "__MACOSX")) for part in parts)
+
+    return sorted(path for path in folder.rglob("*") if counts(path) and path.is_file())
+
+
 def check_batch(config: Config) -> None:
     """ValueError if a batch set by hand is larger than the data set, whose images are counted and not opened."""
     count = DATASETS.get(config.dataset)
     if count is None:
-        paths = Path(config.dataset.removeprefix("folder:")).expanduser().rglob("*")
-        count = sum(path.suffix.lower() in IMAGE_SUFFIXES for path in paths)
+        count = len(image_paths(Path(config.dataset.removeprefix("folder:")).expanduser()))
     if "batch" in parse_changes(config.changes) and count and config.batch > count:
         raise ValueError(
             f"batch={config.batch}: {config.dataset} has {count:,} images; choose a batch of at most that (--set batch=N)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,7 +34,7 @@ DATASETS = ("rooms3d", *CATALOG)
 class Dataset(NamedTuple):
     """Images (n, height, width, 3) uint8, factor values (n, factors) int64, and the factors' names and sizes.
 
-    Where the factors are not known, `factors` is None and names and sizes are empty.
+    If the factors are unknown, `factors` is None, and names and sizes are empty.
     """
 
     images: LazyImages | np.ndarray
@@ -43,16 +44,18 @@ class Dataset(NamedTuple):
 
 
 def load_dataset(name: str = "rooms3d", data_dir: Path | str | None = None) -> Dataset:
-    """A data set by name, or one's own images by folder:PATH; what it prepares is kept in `data_dir`.
+    """Opens a data set by its name, or the images of a folder by `folder:PATH`.
 
-    Without `data_dir` that is the repository's data folder, else the user's cache. ValueError for an unknown name, and for a data
-    set that is not prepared: downloads are made on demand alone (`prepare_dataset`, `dyga data prepare NAME`).
+    Prepared files are kept in `data_dir` (default: the checkout's data folder, else the user's cache). This function never
+    downloads; `prepare_dataset` and `dyga data prepare NAME` do. ValueError for an unknown name and for a data set that is not
+    prepared, RuntimeError if a package of the extra `data` is missing.
     """
     if name == "rooms3d":
         return Dataset(Rooms3D(data_dir), FACTORS.table(), FACTORS.names, FACTORS.sizes)
     if name.startswith("folder:"):
         return Dataset(FolderImages(name.removeprefix("folder:")), None, (), ())
     if name in CATALOG:
+        _check_extra()
         from dyga.data.prepare import PreparedImages
 
         folder = (Path(data_dir) if data_dir else default_data_dir()) / name
@@ -64,9 +67,20 @@ def load_dataset(name: str = "rooms3d", data_dir: Path | str | None = None) -> D
 
 
 def prepare_dataset(name: str, data_dir: Path | str | None = None) -> Dataset:
-    """Downloads, checks and converts a data set of the catalogue, if that is not done yet, and opens it."""
+    """Downloads, checks and converts a data set of the catalogue, unless this was done before, and opens it.
+
+    Other names are opened as by `load_dataset`. ValueError for a damaged file or an unknown name, ConnectionError if a download
+    fails, RuntimeError if a package of the extra `data` is missing.
+    """
     if name in CATALOG:
+        _check_extra()
         from dyga.data.prepare import prepare
 
         prepare(name, CATALOG[name], Path(data_dir) if data_dir else default_data_dir())
     return load_dataset(name, data_dir)
+
+
+def _check_extra() -> None:
+    missing = [package for package in ("datasets", "h5py", "pyarrow", "requests") if find_spec(package) is None]
+    if missing:
+        raise RuntimeError(f"real data sets need {', '.join(missing)}: install dyga with its extra 'data'")

@@ -1,4 +1,4 @@
-"""The real data sets: what each holds, where it comes from, how large it is and under what licence. One place for each fact.
+"""The catalogue of real data sets: files, addresses, sizes, digests, licences and factors.
 
 Sources: the data sets' own pages, and Locatello et al. 2019 (arXiv 1811.12359) for the order of factors.
 """
@@ -17,7 +17,7 @@ from dyga.data.factors import Factors
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file to download or to be put beside: name, address, size where known, and the digest that must match."""
+    """A published file: name, address (empty if it must be downloaded manually), expected digest, and size in bytes if known."""
 
     name: str
     url: str
@@ -26,15 +26,17 @@ class RemoteFile:
 
     @property
     def algorithm(self) -> str:
-        """The digest's algorithm, told by its length."""
+        """The digest's algorithm, `md5` or `sha256`, which its length determines."""
         return {32: "md5", 64: "sha256"}[len(self.digest)]
 
 
 @dataclass(frozen=True)
 class Source:
-    """A data set: its files, `read(files, count, start)`, which yields batches of (images, factor values or None) from image
-    `start` on, its factors, number of images and licence. Without `factors` the values come from the files, under
-    `attributes`."""
+    """A data set: files, reader, number of images, licence, and either `factors` or the names of binary `attributes`.
+
+    `read(files, count, start)` yields batches (images (k, 64, 64, 3) uint8, values (k, factors) or None) from image `start` on.
+    Values are None if `factors` is given, since the index then determines them. Otherwise the files hold them.
+    """
 
     files: tuple[RemoteFile, ...]
     read: Callable[[list[Path], int, int], Iterator[tuple[np.ndarray, np.ndarray | None]]]
@@ -109,7 +111,7 @@ CATALOG: dict[str, Source] = {
         "Apache-2.0",
         Factors(("shape", "scale", "orientation", "position_x", "position_y"), (3, 6, 40, 32, 32)),
     ),
-    # These files must be downloaded manually (Google Drive asks for a confirmation). They are checked all the same.
+    # These files must be downloaded manually, since Google Drive asks for a confirmation. Their digests are checked too.
     "celeba": Source(
         (
             RemoteFile("img_align_celeba.zip", "", "00d2c5bc6d35e252742224ab0c1e8fcb", 1_443_490_838),

@@ -14,17 +14,15 @@ CHUNK = 1 << 20
 
 
 def find_or_fetch(file: RemoteFile, folder: Path) -> Path:
-    """`folder`/`file.name`, downloaded if it is not there, with its size and digest checked.
+    """Returns `folder`/`file.name` after checking its size and digest. Downloads the file if it is missing.
 
-    ValueError if the file is not the expected one: a download is deleted then, a file that was put there is left. ConnectionError
-    when the network fails: what has arrived is kept, and the next call goes on from there.
+    ValueError if the file is not the expected one. A wrong download is deleted; a file that the user put there is kept.
+    ConnectionError if the network fails. The next call resumes the download.
     """
     path = folder / file.name
     if not path.exists():
         if not file.url:
-            raise ValueError(
-                f"{path}: there is no such file, and it has no download address: download it manually and put it there"
-            )
+            raise ValueError(f"{path}: there is no such file, and it has no download address: download it manually to this path")
         folder.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f"{path.name}.part")
         _download(file, partial)
@@ -40,42 +38,44 @@ def find_or_fetch(file: RemoteFile, folder: Path) -> Path:
 
 
 def check(file: RemoteFile, path: Path) -> None:
-    """ValueError unless the file at `path` has the size and the digest that it should have."""
+    """ValueError if the size or the digest of the file at `path` differs from the expected one."""
     size = path.stat().st_size
     if file.size is not None and size != file.size:
-        raise ValueError(f"{path}: expected {file.size:,} bytes, found {size:,}; the file is damaged or another one")
+        raise ValueError(f"{path}: expected {file.size:,} bytes, found {size:,}; the file is damaged or a different one")
     with path.open("rb") as stream:
         found = hashlib.file_digest(stream, file.algorithm).hexdigest()
     if found != file.digest:
-        raise ValueError(f"{path}: expected {file.algorithm} {file.digest}, found {found}; the file is damaged or another one")
+        raise ValueError(
+            f"{path}: expected {file.algorithm} {file.digest}, found {found}; the file is damaged or a different one"
+        )
 
 
 def _download(file: RemoteFile, partial: Path) -> None:
     have = partial.stat().st_size if partial.exists() else 0
     limit = file.size or 1 << 36
     try:
-        ask = {"Range": f"bytes={have}-"} if have else {}
-        with requests.get(file.url, headers=ask, stream=True, timeout=30) as answer:
-            if answer.status_code == 416:  # nothing is left to send: the digest decides
+        headers = {"Range": f"bytes={have}-"} if have else {}
+        with requests.get(file.url, headers=headers, stream=True, timeout=30) as response:
+            if response.status_code == 416:  # the partial file is complete; the digest is checked afterwards
                 return
-            answer.raise_for_status()
-            if answer.status_code != 206:
+            response.raise_for_status()
+            if response.status_code != 206:
                 have = 0
-            left = int(answer.headers.get("Content-Length") or 0)
+            remaining = int(response.headers.get("Content-Length") or 0)
             bar = tqdm(
-                total=have + left or None, initial=have, desc=file.name, unit="B", unit_scale=True, mininterval=5, ascii=True
+                total=have + remaining or None, initial=have, desc=file.name, unit="B", unit_scale=True, mininterval=5, ascii=True
             )
             with bar, partial.open("ab" if have else "wb") as stream:
-                for chunk in answer.iter_content(CHUNK):
+                for chunk in response.iter_content(CHUNK):
                     have += len(chunk)
                     if have > limit:
-                        raise ValueError(f"{file.url}: more than the expected {limit:,} bytes; stopped")
+                        raise ValueError(f"{file.url}: sent more than the expected {limit:,} bytes; stopped")
                     stream.write(chunk)
                     bar.update(len(chunk))
-            if left and have < bar.total:
+            if remaining and have < bar.total:
                 raise requests.ConnectionError("the connection ended early")
     except requests.RequestException as error:
         reason = str(error).split("(Caused")[0][:120]
         raise ConnectionError(
-            f"{file.url}: stopped after {have:,} bytes ({reason}); the same command goes on from there"
+            f"{file.url}: stopped after {have:,} bytes ({reason}); the same command resumes the download"
         ) from None

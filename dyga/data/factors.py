@@ -10,7 +10,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Factors:
-    """Names and sizes of a data set's factors; the last factor varies fastest with the index."""
+    """Names and sizes of a data set's factors; the last factor varies fastest with the index. ValueError for invalid ones."""
 
     names: tuple[str, ...]
     sizes: tuple[int, ...]
@@ -21,17 +21,17 @@ class Factors:
         if not self.names:
             raise ValueError("names: empty; need at least one factor")
         if len(set(self.names)) != len(self.names):
-            raise ValueError(f"names: {self.names} repeat; each factor needs a name of its own")
+            raise ValueError(f"names: {self.names} repeat; names must be unique")
         for name, size in zip(self.names, self.sizes, strict=True):
             if isinstance(size, bool) or not isinstance(size, int | np.integer) or size < 1:
                 raise ValueError(f"sizes: {name} has size {size!r}; valid are integers from 1")
 
     def __len__(self) -> int:
-        """Number of combinations, which is the number of images."""
+        """Number of images: one per combination of factor values."""
         return math.prod(self.sizes)
 
     def values(self, index: int | np.ndarray) -> np.ndarray:
-        """Factor values (..., factors) int64 of indices of any shape; ValueError outside 0..len-1."""
+        """Factor values (..., factors) int64 of indices (...); ValueError for an index outside 0..len-1."""
         index = _integers("index", index)
         if index.size and not (index.min() >= 0 and index.max() < len(self)):
             raise ValueError(f"index: {index.min()}..{index.max()} given; valid are 0..{len(self) - 1}")
@@ -49,13 +49,13 @@ class Factors:
         return np.asarray(np.ravel_multi_index(tuple(np.moveaxis(values, -1, 0)), self.sizes), dtype=np.int64)
 
     def table(self) -> np.ndarray:
-        """All factor values, (len, factors) int64, one row an image."""
+        """All factor values (len, factors) int64, one row per image."""
         return self.values(np.arange(len(self)))
 
 
 def _integers(name: str, array: object) -> np.ndarray:
     array = np.asarray(array)
-    if array.size == 0 and array.dtype == np.float64:  # what numpy makes of an empty list
+    if array.size == 0 and array.dtype == np.float64:  # numpy converts an empty list to float64
         array = array.astype(np.int64)
     if array.dtype.kind not in "iu":
         raise ValueError(f"{name}: {array.dtype} given; valid are integers")

@@ -1,6 +1,6 @@
-"""Prepared data: Hugging Face `datasets` on disk, written shard by shard, read through memory maps without decoding.
+"""Prepared data sets in the on-disk format of Hugging Face `datasets`: written in shards, read through memory maps.
 
-`datasets.load_from_disk` opens the folder; a row is `image`, 12,288 numbers uint8 (64 x 64 x 3), and `factors`.
+`datasets.load_from_disk` opens the folder. A row holds `image`, 12,288 numbers uint8 (64 x 64 x 3), and `factors`.
 """
 
 from __future__ import annotations
@@ -22,8 +22,11 @@ ROW = 64 * 64 * 3
 
 
 def prepare(name: str, source: Source, data_dir: Path) -> Path:
-    """Downloads, checks and writes `data_dir`/`name`; returns it. What is done is not done again, and a call that was cut short
-    goes on after its last whole shard. ValueError for a file that is not what it should be: no folder `name` is left then."""
+    """Downloads and checks the files of `source`, converts them, and returns the folder `data_dir`/`name`.
+
+    A finished folder is returned at once. An interrupted call resumes after its last complete shard. ValueError for a file that
+    is not the expected one (no folder is left then), ConnectionError if a download fails.
+    """
     target, partial = data_dir / name, data_dir / f"{name}.partial"
     if (target / "state.json").exists():
         return target
@@ -86,7 +89,7 @@ def _write_shard(path: Path, images: np.ndarray, values: np.ndarray) -> None:
 
 
 def _describe(folder: Path, shards: list[Path], source: Source) -> None:
-    """The library's own description files, made by it from the first shard's first row and pointed at all shards."""
+    """Writes the description files of `datasets`: the library makes them for one row, and the list of shards is replaced."""
     import datasets
 
     sample = folder / "sample"
@@ -105,9 +108,9 @@ def _describe(folder: Path, shards: list[Path], source: Source) -> None:
 
 
 class PreparedImages(LazyImages):
-    """The images of a prepared data set, copied out of memory-mapped shards when indexed; `factors` (n, factors) int64.
+    """Images (n, 64, 64, 3) uint8 of a prepared data set, copied from memory-mapped shards when indexed.
 
-    ValueError, naming the folder, if it holds no whole data set.
+    `factors` (n, factors) int64, `factor_names` and `factor_sizes` describe them. ValueError, naming the folder, if damaged.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -127,7 +130,7 @@ class PreparedImages(LazyImages):
 
     @staticmethod
     def _numbers(table, column: str) -> np.ndarray:
-        """The column's numbers as they lie in the file: a shard is one record batch, so they are one piece."""
+        """The column's numbers without a copy. A shard is one record batch, so a column is one chunk."""
         (chunk,) = table.column(column).chunks
         return chunk.flatten().to_numpy(zero_copy_only=True)
 

@@ -1,7 +1,8 @@
-"""Readers of the published file formats: each yields (images (k, 64, 64, 3) uint8, factor values (k, factors) or None) in order.
+"""Readers of the published file formats. Each yields batches (images (k, 64, 64, 3) uint8, factor values (k, factors) or None).
 
-Nothing is unpickled, no archive is unpacked to disk, and sizes are checked before anything is read, so that a damaged or
-hostile file is a ValueError with the file, what was expected and what was found.
+A reader takes the files, the expected number of images, and the index of the first image to yield. It never unpickles, never
+unpacks an archive to disk, and checks sizes before it reads. A damaged or hostile file raises a ValueError that names the file,
+what was expected and what was found.
 """
 
 from __future__ import annotations
@@ -18,21 +19,21 @@ from PIL import Image, ImageOps
 Batches = Iterator[tuple[np.ndarray, np.ndarray | None]]
 BATCH = 1_000
 SIDE = 64
-MEMBER = 64 << 20  # no single member of an archive that we read whole is larger
+MAX_MEMBER = 64 << 20  # bytes: upper limit for an archive member that is read at once
 
 
 def wrong(path: Path, expected: str, found: object) -> ValueError:
-    """The one line for a file that is not what it should be."""
-    return ValueError(f"{path}: expected {expected}, found {found}; the file is damaged or another one")
+    """The error for a file that is not the expected one."""
+    return ValueError(f"{path}: expected {expected}, found {found}; the file is damaged or a different one")
 
 
 def read_shapes3d(files: list[Path], count: int, start: int) -> Batches:
-    """3dshapes.h5: `images` (n, 64, 64, 3) uint8 in the factors' order; `labels` is not needed for it."""
+    """3dshapes.h5: `images` (n, 64, 64, 3) uint8 in the factors' order. The index determines the factors."""
     return _hdf5(files[0], "images", (count, SIDE, SIDE, 3), start)
 
 
 def read_dsprites(files: list[Path], count: int, start: int) -> Batches:
-    """dSprites' hdf5: `imgs` (n, 64, 64) uint8 of 0 and 1, here black and white in three channels."""
+    """dSprites' hdf5: `imgs` (n, 64, 64) uint8 of 0 and 1, converted to black and white RGB."""
     for masks, _ in _hdf5(files[0], "imgs", (count, SIDE, SIDE), start):
         yield np.repeat(masks[..., None] * np.uint8(255), 3, axis=-1), None
 
@@ -58,7 +59,7 @@ def _hdf5(path: Path, key: str, shape: tuple[int, ...], start: int) -> Batches:
 
 
 def read_npz(files: list[Path], count: int, start: int) -> Batches:
-    """mpi3d_*.npz: `images` (n, 64, 64, 3) uint8, streamed out of the archive, never held whole."""
+    """mpi3d_*.npz: `images` (n, 64, 64, 3) uint8, streamed from the archive in batches."""
     path, row = files[0], SIDE * SIDE * 3
     try:
         with zipfile.ZipFile(path) as archive:
@@ -82,13 +83,13 @@ def read_npz(files: list[Path], count: int, start: int) -> Batches:
                         yield images[max(start - first, 0) :], None
     except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError) as error:
         raise wrong(path, "a whole npz archive", error) from None
-    except ValueError as error:  # of the array's header
+    except ValueError as error:  # from the array's header
         raise error if str(error).startswith(str(path)) else wrong(path, "an array of images", error) from None
 
 
 def read_cars3d(files: list[Path], count: int, start: int) -> Batches:
     """nips2015-analogy-data.tar.gz: data/cars/*.mat in the order of list.txt, each `im` (128, 128, 3, azimuth, elevation) of one
-    car, resized to 64. The object varies fastest in our order, so all are read before the first is given."""
+    car, resized to 64. The object varies fastest with the index, so all cars are read before the first batch is yielded."""
     path = files[0]
     listed, cars = None, {}
     try:
@@ -97,8 +98,8 @@ def read_cars3d(files: list[Path], count: int, start: int) -> Batches:
                 name = member.name.removeprefix("./")
                 if not member.isfile() or not name.startswith("data/cars/") or not name.endswith((".mat", "list.txt")):
                     continue
-                if member.size > MEMBER:
-                    raise wrong(path, f"members of at most {MEMBER:,} bytes", f"{name} of {member.size:,}")
+                if member.size > MAX_MEMBER:
+                    raise wrong(path, f"members of at most {MAX_MEMBER:,} bytes", f"{name} of {member.size:,}")
                 content = archive.extractfile(member).read()
                 if name.endswith("list.txt"):
                     listed = content.decode("utf-8", "replace").split()
@@ -121,7 +122,7 @@ def _car(path: Path, name: str, content: bytes) -> np.ndarray:
 
     try:
         stored = loadmat(io.BytesIO(content), variable_names=["im"])
-    except Exception as error:  # a dozen kinds, all of which mean that this is no such file
+    except Exception as error:  # scipy raises many types for a damaged file
         raise wrong(path, f"{name} to be a MATLAB file", error) from None
     if "im" not in stored or stored["im"].shape != (128, 128, 3, 24, 4) or stored["im"].dtype != np.uint8:
         found = f"{stored['im'].shape} {stored['im'].dtype}" if "im" in stored else "no such key"
@@ -132,7 +133,7 @@ def _car(path: Path, name: str, content: bytes) -> np.ndarray:
 
 
 def read_celeba(files: list[Path], count: int, start: int) -> Batches:
-    """img_align_celeba.zip, its faces cropped to the central square and resized to 64, with the 40 attributes of
+    """img_align_celeba.zip, faces cropped to the central square and resized to 64, with the 40 attributes of
     list_attr_celeba.txt as 0 and 1."""
     path, listed = files
     names, values = _attributes(listed, count)
@@ -158,7 +159,7 @@ def _face(path: Path, archive: zipfile.ZipFile, name: str) -> np.ndarray:
                 raise OSError(f"{face.size[0]}x{face.size[1]} pixels")
             return np.asarray(ImageOps.fit(face.convert("RGB"), (SIDE, SIDE), Image.Resampling.LANCZOS))
     except (OSError, SyntaxError) as error:
-        raise wrong(path, f"{name} to be a small JPEG picture", error) from None
+        raise wrong(path, f"{name} to be a small JPEG image", error) from None
 
 
 def _attributes(path: Path, count: int) -> tuple[list[str], np.ndarray]:

@@ -1,7 +1,7 @@
-"""rooms3d: a ray-cast room with one object on the floor, its six factors named and sized like Shapes3D's.
+"""rooms3d: a ray-cast room with one object on the floor. Its six factors have the names and sizes of Shapes3D's.
 
-There are only 8 scales * 4 shapes * 15 orientations = 480 geometries. Each is ray-cast once into the shade
-that every surface (sky, floor, wall, object) lends to every pixel; an image is a sum of shade times colour.
+There are 8 scales * 4 shapes * 15 orientations = 480 geometries. Each is ray-cast once, which gives the shade that each
+surface (sky, floor, wall, object) contributes to each pixel. An image is the sum over surfaces of shade times colour.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SURFACES = ("sky", "floor", "wall", "object")
 SKY, FLOOR, WALL, OBJECT = range(4)
 SIZE = 64
 
-# The unit of length is about half an object's width at scale 1; y is up, the object stands at the origin.
+# The unit of length is about half an object's width at scale 1. y points up, and the object stands at the origin.
 SCALES = np.linspace(0.64, 1.36, 8)
 YAWS = np.deg2rad(np.linspace(-30, 30, 15))
 HALF_WIDTHS = (0.84, 0.90, 1.06, 0.74)
@@ -35,12 +35,12 @@ ROOM, WALL_HEIGHT = 6.0, 3.3
 CAMERA_DISTANCE, CAMERA_HEIGHT, TARGET_HEIGHT, HALF_VIEW = 6.0, 3.1, 1.38, 0.38
 SKY_COLOUR = (0.62, 0.87, 0.98)
 LIGHT = np.array([0.02, 0.76, 0.65]) / np.linalg.norm([0.02, 0.76, 0.65])
-LIGHT_RADIUS = 0.13  # tangent of the sun's apparent radius: sets how soft the shadow's edge is
+LIGHT_RADIUS = 0.13  # tangent of the sun's apparent radius; a larger one makes the shadow's edge softer
 AMBIENT, DIRECT = 0.58, 0.55
-SAMPLES = 4  # rays a pixel along each axis
+SAMPLES = 4  # rays per pixel along each axis
 
-# Hues are 36 degrees apart at full saturation, so every channel is a whole number of fifths (0..5). With
-# shades in units of 1 / FULL, shade * fifths sums exactly in uint16, and the upper byte is the pixel's value.
+# Hues are 36 degrees apart at full saturation, so each channel is a multiple of 1/5. Shades are in units of 1 / FULL, so the
+# sum of shade * (5 * channel) fits uint16 exactly, and its upper byte is the pixel's value.
 HUES = np.array([colorsys.hsv_to_rgb(hue / 10, 1, 1) for hue in range(10)])
 FULL = 255 * 256 // 5
 
@@ -48,7 +48,7 @@ _Ray = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def _span(shape: int, origin: _Ray, direction: _Ray) -> tuple[np.ndarray, np.ndarray]:
-    """Ray parameters where rays enter and leave the object at scale 1; a ray misses unless enter < leave."""
+    """Ray parameters at which rays enter and leave the object at scale 1. A ray misses it unless enter < leave."""
     radius, height = HALF_WIDTHS[shape], HEIGHTS[shape]
     (ox, oy, oz), (dx, dy, dz) = origin, direction
 
@@ -70,7 +70,7 @@ def _span(shape: int, origin: _Ray, direction: _Ray) -> tuple[np.ndarray, np.nda
     if SHAPES[shape] == "cylinder":
         low, high = slab(oy, dy, 0, height)
         return np.maximum(enter, low), np.minimum(leave, high)
-    # Round ends: a ray that meets the upright tube outside its straight part can only hit that end's ball.
+    # Capsule ends: a ray that meets the vertical tube outside its straight part can only hit the ball at that end.
     y = oy + enter * dy
     middle = oy - np.clip(y, radius, height - radius)
     ball_enter, ball_leave = quadratic(a + dy * dy, b + middle * dy, c + middle * middle)
@@ -79,7 +79,7 @@ def _span(shape: int, origin: _Ray, direction: _Ray) -> tuple[np.ndarray, np.nda
 
 
 def _object_shade(shape: int, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
-    """Shade of the object's surface at points of it: sunlight, and skylight that fades toward the floor."""
+    """Shade of the object at points on its surface: sunlight, and skylight that fades toward the floor."""
     radius, height = HALF_WIDTHS[shape], HEIGHTS[shape]
     nx, ny, nz = x / radius, (y - np.clip(y, radius, height - radius)) / radius, z / radius
     if SHAPES[shape] == "cube":
@@ -94,32 +94,32 @@ def _object_shade(shape: int, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np
 
 
 class _Shadow:
-    """Light on the floor around an object. Scaling it scales its shadow, so one map a shape will do."""
+    """Light on the floor around an object. The shadow scales with the object, so one map per shape is enough."""
 
-    # The map's bounds in x and z (light comes from +z), its points a side, rays a point, and fading border.
+    # Bounds of the map in x and z (light comes from +z), points per side, rays per point, and width of the faded border.
     LOW, HIGH = np.array([-2.8, -3.9]), np.array([2.8, 2.8])
     CELLS, RAYS, FADE = 112, 40, 1.2
 
     def __init__(self, shape: int) -> None:
         x, z = (axis.astype(np.float32) for axis in np.linspace(self.LOW, self.HIGH, self.CELLS).T)
         points = (x[:, None, None], np.float32(0), z[None, :, None])
-        turn = np.arange(self.RAYS) * np.pi * (3 - np.sqrt(5)) + 0.5  # a sunflower fills the disc evenly
+        turn = np.arange(self.RAYS) * np.pi * (3 - np.sqrt(5)) + 0.5  # sunflower pattern: covers the disc evenly
         reach = np.sqrt((np.arange(self.RAYS) + 0.5) / self.RAYS)
         disc = np.stack([reach * np.cos(turn), reach * np.sin(turn)])
         side = np.cross(LIGHT, [0, 1, 0]) / np.linalg.norm(np.cross(LIGHT, [0, 1, 0]))
         sun = LIGHT[:, None] + LIGHT_RADIUS * (np.stack([side, np.cross(side, LIGHT)], axis=1) @ disc)
         sky = np.stack([disc[0], np.sqrt(1 - reach**2), disc[1]])  # cosine-weighted hemisphere
-        # Far away a little skylight is still blocked: fade that out, so that the map's border does not show.
+        # Some skylight is blocked even far away. It is faded out, so that the map's border is invisible.
         edge_x, edge_z = (np.minimum(axis - axis[0], axis[-1] - axis) for axis in (x, z))
         fade = np.clip(edge_x[:, None] / self.FADE, 0, 1) * np.clip(edge_z / self.FADE, 0, 1)
-        fade *= 0.9  # light that bounces about the room keeps the darkest spot from black
+        fade *= 0.9  # indirect light in the room brightens the darkest point
         self.blocked = []
         for directions in (sun, sky):
             enter, leave = _span(shape, points, tuple(directions.astype(np.float32)))
             self.blocked.append(fade * np.mean((enter < leave) & (leave > 1e-3), axis=-1, dtype=np.float32))
 
     def at(self, x: np.ndarray, z: np.ndarray) -> list[np.ndarray]:
-        """Shares of sun and of sky that reach floor points, given in units of the object's scale."""
+        """Shares of sunlight and skylight that reach floor points, whose coordinates are in units of the object's scale."""
         cells = (np.stack([x, z], axis=-1) - self.LOW) * ((self.CELLS - 1) / (self.HIGH - self.LOW))
         return [1 - map_coordinates(share, cells.T, order=1, cval=0.0) for share in self.blocked]
 
@@ -167,7 +167,7 @@ class _View:
         self.empty = _shares(self.surface, np.minimum(self.sky + self.sun, 1))
 
     def window(self, scale: float) -> tuple[slice, slice]:
-        """Rows and columns of pixels that an object of this scale, or its shadow, can touch."""
+        """Rows and columns of the pixels that an object of this scale or its shadow can cover."""
         (low_x, low_z), (high_x, high_z) = _Shadow.LOW, _Shadow.HIGH
         box = [(x, 0, z) for x in (low_x, high_x) for z in (low_z, high_z)]
         box += [(x, max(HEIGHTS), z) for x in (-1, 1) for z in (-1, 1)]
@@ -178,7 +178,7 @@ class _View:
         return slice(first[0], last[0]), slice(first[1], last[1])
 
     def with_object(self, scale: float, shape: int, shadow: _Shadow) -> np.ndarray:
-        """Shade that each surface lends to each pixel, (surfaces, SIZE, SIZE), with an object in the room."""
+        """Shade that each surface contributes to each pixel, (surfaces, SIZE, SIZE), with an object in the room."""
         crop = (slice(None), *self.window(scale))
         eye = tuple(np.float32(self.eye / scale))
         direction = tuple(d[crop] for d in self.direction)
@@ -200,9 +200,9 @@ def _shares(surface: np.ndarray, shade: np.ndarray) -> np.ndarray:
 
 
 def ray_cast() -> np.ndarray:
-    """Shade of all geometries, (480, surfaces, 64, 64) uint16 in units of 1 / FULL; takes a few seconds."""
+    """Shade of all geometries (480, surfaces, 64, 64) uint16, in units of 1 / FULL. Takes a few seconds."""
     shades = np.empty((*FACTORS.sizes[3:], len(SURFACES), SIZE, SIZE), np.uint16)
-    with np.errstate(divide="ignore", invalid="ignore"):  # rays beside a surface meet it at infinity
+    with np.errstate(divide="ignore", invalid="ignore"):  # rays parallel to a surface meet it at infinity
         shadows = [_Shadow(shape) for shape in range(len(SHAPES))]
         for orientation, yaw in enumerate(YAWS):
             view = _View(yaw)
@@ -213,21 +213,21 @@ def ray_cast() -> np.ndarray:
 
 
 class Rooms3D(LazyImages):
-    """The 480,000 images of rooms3d, coloured when indexed. The ray-cast room is kept in `data_dir`."""
+    """Images (480000, 64, 64, 3) uint8 of rooms3d, coloured when indexed. The ray-cast shades are cached in `data_dir`."""
 
     def __init__(self, data_dir: Path | str | None = None) -> None:
         super().__init__(len(FACTORS), SIZE, SIZE)
         path = (default_data_dir() if data_dir is None else Path(data_dir)) / "rooms3d.npz"
-        # The scene's own source is the key: any change to it makes older files stale.
+        # The key is the hash of this file, so that any change of the scene invalidates older caches.
         key = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
         shades = load_array(path, key)
         if shades is None:
             shades = ray_cast()
-            save_array(path, key, shades)  # where nothing can be written the room is ray-cast each time
+            save_array(path, key, shades)  # if the folder cannot be written, the room is ray-cast each time
         flat = shades.reshape(len(shades), len(SURFACES), -1, 1)
-        # Half a step more, so that keeping the upper byte rounds to the nearest.
+        # Adds half a step, so that taking the upper byte rounds to nearest.
         sky = np.rint(flat[:, SKY] * (5 * np.array(SKY_COLOUR))) + 128
-        # One value a channel, not a pixel: every step of colouring then runs over plain contiguous memory.
+        # Shades are repeated for each channel, so that each step of colouring runs over contiguous memory.
         self._sky = sky.reshape(len(shades), -1).astype(np.uint16)
         self._shades = np.repeat(flat[:, FLOOR:], 3, axis=-1).reshape(len(shades), 3, -1)
         self._hues = np.tile(np.rint(5 * HUES).astype(np.uint16), SIZE * SIZE)

@@ -8,7 +8,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageOps
 
-from dyga.config import IMAGE_SUFFIXES as SUFFIXES
+from dyga.config import IMAGE_SUFFIXES, image_paths
 from dyga.data.store import LazyImages
 
 
@@ -19,9 +19,9 @@ class FolderImages(LazyImages):
         self.folder = Path(folder).expanduser()
         if not self.folder.is_dir():
             raise ValueError(f"folder: {self.folder} is not a folder; need one with images in it")
-        self.paths = sorted(p for p in self.folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+        self.paths = image_paths(self.folder)
         if not self.paths:
-            raise ValueError(f"folder: {self.folder} holds no images; valid endings are {', '.join(SUFFIXES)}")
+            raise ValueError(f"folder: {self.folder} holds no images; valid endings are {', '.join(IMAGE_SUFFIXES)}")
         super().__init__(len(self.paths), size, size)
 
     def _batch(self, indices: np.ndarray) -> np.ndarray:
@@ -32,10 +32,37 @@ class FolderImages(LazyImages):
 
 
 def read_image(source: Path | BinaryIO, name: str, size: int = 64) -> np.ndarray:
-    """An image file, upright, resized and centre-cropped -> (size, size, 3) uint8. ValueError with `name` if it is none."""
+    """An image file -> (size, size, 3) uint8: upright, on white where it is transparent, resized and centre-cropped.
+
+    Grey levels of 16 bits and of floating point are scaled to 8 bits. ValueError with `name` if the file is no image.
+    """
     try:
         with Image.open(source) as stored:
-            upright = ImageOps.exif_transpose(stored).convert("RGB")
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+            stored.load()
+            image = _rgb(_upright(stored))
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
         raise ValueError(f"{name} cannot be read as an image ({error})") from error
-    return np.array(ImageOps.fit(upright, (size, size), Image.Resampling.LANCZOS))
+    return np.array(ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS))
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Turned as its EXIF data say; as it is if they are damaged, which Pillow reports by many kinds of error."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:
+        return image
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    """Any mode -> RGB."""
+    if image.mode.startswith(("I", "F")):
+        levels = np.asarray(image, dtype=np.float64)
+        if not np.isfinite(levels).all():
+            raise ValueError("NaN or infinite grey levels")
+        wide = image.mode.startswith("I;16") or levels.max() > 255
+        top = 65_535 if wide else 1 if image.mode == "F" and levels.max() <= 1 else 255
+        return Image.fromarray(np.rint(levels.clip(0, top) * (255 / top)).astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
+    return image.convert("RGB")

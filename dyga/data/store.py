@@ -1,4 +1,4 @@
-"""Where prepared data live, how a cache is written whole or not at all, and images made on demand."""
+"""The data folder, the array cache, and the base class of images that are made on demand."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dyga.provenance import checkout
 
 
 class LazyImages:
-    """Images (n, height, width, 3) uint8 that are made when indexed; a subclass gives `_batch`."""
+    """Images (n, height, width, 3) uint8 that are made when indexed. A subclass implements `_batch`."""
 
     dtype = np.dtype(np.uint8)
     ndim = 4
@@ -24,11 +24,11 @@ class LazyImages:
         return self.shape[0]
 
     def _batch(self, indices: np.ndarray) -> np.ndarray:
-        """Images (k, height, width, 3) of k indices, each in 0..n-1."""
+        """Images (k, height, width, 3) uint8 of indices (k,) in 0..n-1."""
         raise NotImplementedError
 
     def __getitem__(self, key: int | slice | np.ndarray | list) -> np.ndarray:
-        """One image for an integer; for a slice, a mask or integers of any shape, that shape of images."""
+        """Images (..., height, width, 3) uint8 of an integer, a slice, a mask (n,) or integers (...); else IndexError."""
         if isinstance(key, slice):
             return self._batch(np.arange(*key.indices(len(self))))
         indices = np.asarray(key)
@@ -48,35 +48,35 @@ class LazyImages:
 def default_data_dir() -> Path:
     """The checkout's data/ if it can be written, else dyga/ in the user's cache."""
     root = checkout()
-    if root and os.access(root / "data", os.W_OK):
+    if root and (root / "data").is_dir() and os.access(root / "data", os.W_OK):
         return root / "data"
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dyga"
 
 
 def load_array(path: Path, key: str) -> np.ndarray | None:
-    """The array that `save_array` wrote under this key; None if absent, damaged or of another key."""
+    """The array that `save_array` wrote with this key; None if the file is absent, damaged or has another key."""
     try:
         with np.load(path, allow_pickle=False) as stored:
             return stored["array"] if str(stored["key"]) == key else None
-    # The archive's own checksums find any damage, but by a dozen kinds of error (zip, zlib, tokenize, ...);
-    # all that any of them means here is that the caller builds the array again.
+    # The archive's checksums detect damage, but numpy then raises many types (zip, zlib, tokenize, ...).
+    # In each case the caller makes the array again.
     except Exception:
         return None
 
 
 def save_array(path: Path, key: str, array: np.ndarray) -> bool:
-    """Write an array so that the file is complete or absent; False if the folder cannot be written."""
+    """Writes an array atomically and returns True; returns False if the folder cannot be written."""
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as stream:
             temporary = Path(stream.name)
             np.savez_compressed(stream, array=array, key=key)
-        temporary.chmod(0o644)  # a temporary file is private, a cache may be shared
+        temporary.chmod(0o644)  # temporary files are private by default, but a cache may be shared
         os.replace(temporary, path)
         return True
     except OSError:
         return False
     finally:
-        if temporary is not None:  # gone already unless the writing was cut short
+        if temporary is not None:  # it still exists only if the writing failed
             temporary.unlink(missing_ok=True)

@@ -237,6 +237,8 @@ class GaussianAnchors(nn.Module):
         return torch.cat([joint.argmax(-1).T for joint in self._log_joints(features)])
 
     def _check(self, features: Tensor) -> None:
+        if not isinstance(features, Tensor):
+            raise ValueError(f"features must be a torch tensor, got {type(features).__name__}: use torch.from_numpy")
         if features.ndim != 3 or features.shape[1:] != (self.units, self.dim):
             raise ValueError(
                 f"features must have shape (n, units, dim) = (n, {self.units}, {self.dim}), got {tuple(features.shape)}"

@@ -12,9 +12,14 @@ from sklearn.exceptions import ConvergenceWarning
 Estimator = Literal["sklearn", "lightgbm"]
 
 
+def as_array(values: object) -> np.ndarray:
+    """The values as an array. A torch tensor may be on any device and may require gradients."""
+    return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
+
+
 def checked_units(values: np.ndarray, name: str, ndim: tuple[int, ...] = (2,)) -> np.ndarray:
     """The values as a finite float64 array (n, units[, dim]). ValueError that names the argument otherwise."""
-    array = np.asarray(values)
+    array = as_array(values)
     if array.dtype.kind not in "fiub":
         raise ValueError(f"{name} must be numbers, got dtype {array.dtype}")
     if array.ndim not in ndim or 0 in array.shape:
@@ -28,7 +33,7 @@ def checked_units(values: np.ndarray, name: str, ndim: tuple[int, ...] = (2,)) -
 
 def checked_integers(values: np.ndarray, name: str, rows: int | None = None) -> np.ndarray:
     """The values as an int64 array (n, columns), where n must be `rows` if given. ValueError otherwise, naming the argument."""
-    array = np.asarray(values)
+    array = as_array(values)
     if array.dtype.kind not in "iub":
         raise ValueError(f"{name} must be integers, got dtype {array.dtype}")
     if array.ndim != 2 or 0 in array.shape:

@@ -1,6 +1,7 @@
 """The first stage that a study's runs share: trained, then frozen, its latents of a whole data set computed once."""
 
 import io
+import sys
 import time
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from dyga.method.diffusion import to_tensor
 from dyga.method.first_stages import FIRST_STAGES
 from dyga.provenance import describe, exit_if_orphaned, locked, write_atomically, write_json
 from dyga.seeds import sample_rows, step_seed
-from dyga.training.vqgan_loss import VQGANLoss, lpips
+from dyga.training.vqgan_loss import VQGANLoss, lpips, missing_weights
 
 SHARD = 20_000
 
@@ -45,6 +46,8 @@ def train_first_stage(config: Config, folder: Path, data_dir: Path | None = None
         peak = 4e-3 if config.first_stage == "pooled" else 2e-4
         parts: dict = {"stage": stage, "optimiser": torch.optim.AdamW(stage.parameters(), lr=peak)}
         perceptual = lpips() if config.first_stage == "vq" else None
+        if config.first_stage == "vq" and not perceptual:
+            print(missing_weights(), file=sys.stderr, flush=True)
         if perceptual:
             parts["critic"] = critic = VQGANLoss(perceptual).to(device)
             parts["critic_optimiser"] = torch.optim.AdamW(critic.parameters(), lr=peak, betas=(0.5, 0.9))

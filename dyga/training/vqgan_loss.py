@@ -13,7 +13,7 @@ LPIPS_WEIGHTS = ("weights-vgg16-lpips.pth", "vgg16-397923af.pth")
 def lpips() -> nn.Module | None:
     """LPIPS (Zhang et al. 2018) by torch-fidelity, of two batches (batch, 3, H, W) in 0..255 -> (batch, 1, 1).
 
-    None unless both weight files are in torch hub's checkpoint folder; nothing is downloaded without the user's order.
+    None unless both weight files are in torch hub's checkpoint folder. Nothing is downloaded unasked.
     ValueError for a damaged file.
     """
     files = [Path(torch.hub.get_dir(), "checkpoints", name) for name in LPIPS_WEIGHTS]
@@ -27,6 +27,15 @@ def lpips() -> nn.Module | None:
         except Exception as error:
             raise ValueError(f"{file}: damaged ({type(error).__name__}); delete it or download it again") from None
     return SampleSimilarityLPIPS("lpips-vgg16").eval().requires_grad_(False)
+
+
+def missing_weights() -> str:
+    """One line: without LPIPS the first stage is not the paper's, and where its weights belong."""
+    folder = Path(torch.hub.get_dir(), "checkpoints")
+    return (
+        "first stage: a VQ autoencoder without the perceptual and adversarial loss of the paper's VQ-GAN: the LPIPS weights "
+        f"{' and '.join(LPIPS_WEIGHTS)} are not in {folder}; download them there manually"
+    )
 
 
 class PatchDiscriminator(nn.Sequential):

@@ -62,7 +62,7 @@ def test_fetched_once_and_checked(server, tmp_path, algorithm):
 def test_a_cut_download_says_so_and_goes_on_from_there(server, tmp_path, path):
     server.cut_after = 3_000_000
     file = remote(server, path)
-    with pytest.raises(ConnectionError, match=r"data.bin|no-ranges: stopped after [\d,]+ bytes .* the same command goes on"):
+    with pytest.raises(ConnectionError, match=r"data.bin|no-ranges: stopped after [\d,]+ bytes .* the same command resumes"):
         find_or_fetch(file, tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["data.bin.part"]
     kept = (tmp_path / "data.bin.part").stat().st_size
@@ -79,7 +79,7 @@ def test_all_there_but_not_yet_checked(server, tmp_path):
 @pytest.mark.parametrize(("content", "size", "message"), [
     (CONTENT + b"x", None, "expected sha256 .*, found"),
     (CONTENT, len(CONTENT) + 5, "expected 5,120,005 bytes, found 5,120,000"),
-    (CONTENT, 1_000, "more than the expected 1,000 bytes"),
+    (CONTENT, 1_000, "sent more than the expected 1,000 bytes"),
 ])  # fmt: skip
 def test_another_file_than_expected_leaves_nothing_whole(server, tmp_path, content, size, message):
     with pytest.raises(ValueError, match=message):
@@ -90,7 +90,7 @@ def test_another_file_than_expected_leaves_nothing_whole(server, tmp_path, conte
 def test_a_file_that_was_put_there_is_checked_and_left(tmp_path):
     (tmp_path / "data.bin").write_bytes(b"something else")
     file = RemoteFile("data.bin", "", hashlib.md5(CONTENT).hexdigest(), None)
-    with pytest.raises(ValueError, match=r"data.bin: expected md5 .*, found .*; the file is damaged or another one"):
+    with pytest.raises(ValueError, match=r"data.bin: expected md5 .*, found .*; the file is damaged or a different one"):
         find_or_fetch(file, tmp_path)
     assert (tmp_path / "data.bin").read_bytes() == b"something else"
 
@@ -105,5 +105,5 @@ def test_no_network_and_no_such_file(server, tmp_path):
 
 
 def test_a_file_that_has_no_address_must_be_put_there(tmp_path):
-    with pytest.raises(ValueError, match=r"data.bin: there is no such file, and it has no download"):
+    with pytest.raises(ValueError, match=r"data.bin: there is no such file, .* no download address: download it manually"):
         find_or_fetch(RemoteFile("data.bin", "", "0" * 32), tmp_path)

@@ -56,7 +56,7 @@ def test_factors_cannot_be_changed():
     [
         (("a",), (2, 3), "sizes: 2 given for 1 names; need one per name"),
         ((), (), "names: empty; need at least one factor"),
-        (("a", "a"), (2, 3), r"names: \('a', 'a'\) repeat; each factor needs a name of its own"),
+        (("a", "a"), (2, 3), r"names: \('a', 'a'\) repeat; names must be unique"),
         (("a", "b"), (2, 0), "sizes: b has size 0; valid are integers from 1"),
         (("a",), (2.5,), "sizes: a has size 2.5; valid are integers from 1"),
         (("a",), (True,), "sizes: a has size True; valid are integers from 1"),

@@ -155,7 +155,8 @@ def test_what_is_not_prepared_or_damaged_says_what_to_do(small):
 
 
 def test_the_catalogue_is_consistent():
-    assert DATASETS == CONFIG_DATASETS
+    counts = {"rooms3d": len(load_dataset("rooms3d").images)} | {name: source.count for name, source in CATALOG.items()}
+    assert counts == CONFIG_DATASETS and DATASETS == tuple(CONFIG_DATASETS)
     for source in CATALOG.values():
         assert source.licence and all(len(file.digest) in (32, 64) for file in source.files)
         assert (source.factors is None) != (not source.attributes)

@@ -202,7 +202,7 @@ class TestCelebA:
     @pytest.mark.parametrize(
         ("faces", "rows", "message"),
         [
-            ([b"nonsense"], None, "img_align_celeba/000001.jpg to be a small JPEG picture"),
+            ([b"nonsense"], None, "img_align_celeba/000001.jpg to be a small JPEG image"),
             ([bytes(2 << 20)], None, "000001.jpg of at most a megabyte, found 2,097,152 bytes"),
             ([jpeg(np.zeros((2_000, 1_500, 3), np.uint8))], None, "found 1500x2000 pixels"),
             ([b""], [], "a.txt: expected 1 rows of 40 attributes, found 0 rows"),

@@ -279,6 +279,7 @@ def test_select_does_not_change_the_anchors():
 
 
 BAD_ARGUMENTS = [
+    (lambda a, x: a.fit(x.numpy()), "features must be a torch tensor, got ndarray: use torch.from_numpy"),
     (lambda a, x: a.fit(x[:, :2]), r"shape \(n, units, dim\) = \(n, 3, 6\), got \(300, 2, 6\)"),
     (lambda a, x: a.fit(x[0]), r"\(n, 3, 6\), got \(3, 6\)"),
     (lambda a, x: a.align(x[..., :5]), r"\(n, 3, 6\), got \(300, 3, 5\)"),
