@@ -68,7 +68,7 @@ def test_notebooks_are_thin_and_stripped(path):
     notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)
     source = code(notebook)
-    assert "def " not in source and len(source.splitlines()) <= 84  # with eight parameters
+    assert "def " not in source and len(source.splitlines()) <= 80
     for cell in notebook.cells:
         assert not cell.get("outputs") and cell.get("execution_count") is None
     assert sum("parameters" in cell.metadata.get("tags", []) for cell in notebook.cells) == 1
