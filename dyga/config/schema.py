@@ -26,7 +26,9 @@ class Config:
     changes: str = ""  # what was changed by hand, as "steps=3000, units=16"
     extensions: tuple[str, ...] = ()  # names of the user's own extensions
     # first stage: image -> latent
-    first_stage: str = setting("vq", "first stage: vq (the paper's autoencoder) or pooled", choices=("vq", "pooled"))
+    first_stage: str = setting(
+        "vq", "vq: the paper's autoencoder; patches: their principal components", choices=("vq", "patches")
+    )
     first_stage_steps: int = setting(50_000, "training steps of the first stage", 1)
     # feature extractor: image -> latent units
     extractor_kernels: tuple[tuple[int, int], ...] = setting(
@@ -38,6 +40,7 @@ class Config:
     unit_hidden: tuple[int, ...] = setting((256, 512), "hidden widths of each unit's MLP", 1)
     unit_dim: int = setting(32, "dimension of a latent unit", 1)
     normalise_scalars: bool = setting(False, "batch normalisation of the scalars")
+    global_pools: bool = setting(False, "each layer's maximum and mean over positions also feed the scalars")
     final_relu: bool = setting(True, "a ReLU after the unit MLPs")
     # denoiser
     unet_channels: tuple[int, ...] = setting((64, 128, 256, 256), "channels of each U-Net level, finest first", 1)
@@ -58,6 +61,7 @@ class Config:
     anchor_iterations: int = setting(40, "upper limit of EM iterations per stage of a fit", 1)
     # the project's own extensions; not in the paper
     decorrelation: float = setting(0.0, "weight of the penalty on correlations between scalars; 0 is off", 0)
+    memory: float = setting(0.0, "decay of running correlation", 0, 1)
     kurtosis: float = setting(0.0, "weight of the penalty on the scalars' kurtosis; 0 is off", 0)
     quantiser_values: int = setting(0, "values per unit that scalars are quantised to; 0 is off", 0)
     prune_loss_increase: float = setting(0.0, "prune scalars whose removal raises the loss by less than this share; 0 is off", 0)
@@ -67,6 +71,7 @@ class Config:
     min_scalars: int = setting(12, "scalars that pruning keeps at least", 1)
     # diffusion
     prediction: str = setting("epsilon", "what the denoiser predicts", choices=("epsilon", "v_prediction"))
+    time_exponent: float = setting(1.0, "training times are 1,000 u^x for uniform u: below 1 favours high noise", 0.05, 10)
     loss: str = setting("l1", "distance between prediction and target", choices=("l1", "mse"))
     # optimisation
     steps: int = setting(33_750, "training steps", 1)

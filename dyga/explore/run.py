@@ -109,8 +109,9 @@ class Run:
         parts = [self.model.encode(to_tensor(images[i : i + 256]).to(self.device)).cpu() for i in batches]
         return torch.cat(parts).numpy() if parts else np.zeros((0, self.config.units, self.config.unit_dim), np.float32)
 
-    def decode(self, features: np.ndarray, steps: int = 10, seed: int = 0) -> np.ndarray:
-        """Decode features (n, units, dim) to images (n, 64, 64, 3) uint8, all from the same initial noise.
+    def decode(self, features: np.ndarray, steps: int = 10, seed: int = 0, temperature: float = 0.0) -> np.ndarray:
+        """Decode features (n, units, dim) to images (n, 64, 64, 3) uint8, all from the same initial noise, whose standard
+        deviation is `temperature`. With 0, `seed` has no effect.
 
         ValueError if the shape is wrong or a value is not finite.
         """
@@ -120,7 +121,7 @@ class Run:
             raise ValueError(f"features is {features.shape}: valid are finite numbers of shape (n, {expected[0]}, {expected[1]})")
         parts = []
         for i in range(0, len(features), 64):
-            latents = self.model.sample(torch.from_numpy(features[i : i + 64]).to(self.device), steps, seed)
+            latents = self.model.sample(torch.from_numpy(features[i : i + 64]).to(self.device), steps, seed, temperature)
             parts.append(to_images(self.first_stage.decode(latents)))
         return np.concatenate(parts) if parts else np.zeros((0, 64, 64, 3), np.uint8)
 

@@ -24,6 +24,7 @@ def build_model(config: Config, extensions: Sequence[Extension] = ()) -> LatentU
         normalise_scalars=config.normalise_scalars,
         final_relu=config.final_relu,
         scalars_per_unit=config.scalars_per_unit,
+        global_pools=config.global_pools,
     )
     denoiser = UNet(
         latent_channels=latent_shape[0],
@@ -45,6 +46,7 @@ def build_model(config: Config, extensions: Sequence[Extension] = ()) -> LatentU
         alignment=FORMS[config.alignment],
         prediction=config.prediction,
         loss=config.loss,
+        time_exponent=config.time_exponent,
         extensions=[*configured(config), *extensions],
     )
 
@@ -65,7 +67,7 @@ def configured(config: Config) -> list[Extension]:
             )
         )
     if config.decorrelation or config.kurtosis:
-        found.append(Independence(config.decorrelation, config.kurtosis, config.scalars_per_unit))
+        found.append(Independence(config.decorrelation, config.kurtosis, config.scalars_per_unit, config.memory, config.units))
     if config.quantiser_values:
         found.append(Quantisation(config.units, config.quantiser_values))
     return found

@@ -4,7 +4,7 @@ dropout -> loss, and back: features -> sampler -> decoder -> image."""
 from dyga.method.anchors import GaussianAnchors
 from dyga.method.diffusion import LatentUnitDiffusion
 from dyga.method.feature_extractor import FeatureExtractor
-from dyga.method.first_stages import PooledAutoencoder, VQAutoencoder
+from dyga.method.first_stages import PatchAutoencoder, VQAutoencoder
 from dyga.method.skip_dropout import SkipDropout
 from dyga.method.unet import UNet
 
@@ -12,7 +12,7 @@ __all__ = [
     "FeatureExtractor",
     "GaussianAnchors",
     "LatentUnitDiffusion",
-    "PooledAutoencoder",
+    "PatchAutoencoder",
     "SkipDropout",
     "UNet",
     "VQAutoencoder",

@@ -8,11 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dyga.method.mixture import Mixture, log_joint_of
+from dyga.method.mixture import CHUNK, Mixture, log_joint_of
 from dyga.method.selection import Selection, select_anchors
-
-# Rows per pass over many features, so that memory stays bounded.
-CHUNK = 4096
 
 Alignment = Callable[["GaussianAnchors", Tensor, float], tuple[Tensor, Tensor]]
 

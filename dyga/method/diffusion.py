@@ -42,6 +42,7 @@ class LatentUnitDiffusion(nn.Module):
         alignment: Alignment = align_to_means,
         prediction: str = "epsilon",
         loss: str = "l1",
+        time_exponent: float = 1.0,
         extensions: Iterable[nn.Module] = (),
     ):
         super().__init__()
@@ -50,9 +51,12 @@ class LatentUnitDiffusion(nn.Module):
         self.denoiser = denoiser
         self.extensions = nn.ModuleList(extensions)
         self.latent_shape, self.anchoring, self.alignment = latent_shape, anchoring, alignment
+        self.time_exponent = time_exponent
         self.distance = {"l1": F.l1_loss, "mse": F.mse_loss}[loss]
         # Section 4: 1,000 times; betas are linear in their square root.
-        self.schedule = DDIMScheduler(1_000, 0.0015, 0.0155, "scaled_linear", clip_sample=False, prediction_type=prediction)
+        self.schedule = DDIMScheduler(
+            1_000, 0.0015, 0.0155, "scaled_linear", clip_sample=False, prediction_type=prediction, timestep_spacing="trailing"
+        )
         # The completed share of the training, set by the training loop. A loaded model is complete.
         self.progress = 1.0
 
@@ -97,20 +101,26 @@ class LatentUnitDiffusion(nn.Module):
         random times t; with velocity prediction the target is the velocity instead of the noise eps."""
         noise = torch.randn(latents.shape, generator=generator, device=generator.device).to(latents)
         steps = self.schedule.config.num_train_timesteps
-        time = torch.randint(steps, (len(latents),), generator=generator, device=generator.device).to(latents.device)
+        uniform = torch.rand(len(latents), generator=generator, device=generator.device)
+        time = (steps * uniform**self.time_exponent).long().clamp(max=steps - 1).to(latents.device)
         noisy = self.schedule.add_noise(latents, noise, time)
         velocity = self.schedule.config.prediction_type == "v_prediction"
         target = self.schedule.get_velocity(latents, noise, time) if velocity else noise
         return self.distance(self.denoiser(noisy, time, units).float(), target)
 
     @torch.no_grad()
-    def sample(self, features: Tensor, steps: int = 10, seed: int = 0, same_noise: bool = True) -> Tensor:
-        """Features (n, units, dim) -> latents (n, *latent_shape) by DDIM. With `same_noise` all rows start from one noise tensor,
-        so that images differ by their units only."""
+    def sample(
+        self, features: Tensor, steps: int = 5, seed: int = 0, temperature: float = 0.0, same_noise: bool = True
+    ) -> Tensor:
+        """Features (n, units, dim) -> latents (n, *latent_shape) by DDIM, from noise of standard deviation `temperature`.
+
+        With temperature 0 sampling starts from zeros: the images are sharper where the units determine them, and averages where
+        they do not. With `same_noise` all rows start from one noise tensor, so that images differ by their units only.
+        """
         generator = torch.Generator().manual_seed(seed)
         rows = 1 if same_noise else len(features)
         latents = torch.randn(rows, *self.latent_shape, generator=generator).to(features)
-        latents = latents.expand(len(features), *self.latent_shape)
+        latents = temperature * latents.expand(len(features), *self.latent_shape)
         units = self.align(features)
         self.schedule.set_timesteps(steps)
         for time in self.schedule.timesteps:

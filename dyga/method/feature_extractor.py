@@ -37,7 +37,8 @@ class FeatureExtractor(nn.Module):
 
     Input: images (batch, 3, size, size) in [-1, 1]. Output: features (batch, units, dim). The defaults are the paper's: a 7x7
     convolution and four strided 4x4 convolutions with batch norm and ReLU, 4096 -> 256 -> units, and 1 -> 256 -> 512 -> dim.
-    `scalars_per_unit` is 1 in the paper. ValueError unless it is 1 or 2.
+    `scalars_per_unit` is 1 in the paper. ValueError unless it is 1 or 2. With `global_pools`, which is not in the paper, the
+    scalars are also made from each layer's maximum and mean over positions.
     """
 
     def __init__(
@@ -50,27 +51,35 @@ class FeatureExtractor(nn.Module):
         normalise_scalars: bool = False,
         final_relu: bool = True,
         scalars_per_unit: int = 1,
+        global_pools: bool = False,
         image_size: int = 64,
     ):
         super().__init__()
         if scalars_per_unit not in (1, 2):
             raise ValueError(f"scalars_per_unit is {scalars_per_unit}: valid are 1 and 2")
         self.units, self.dim, self.scalars_per_unit = units, dim, scalars_per_unit
+        self.global_pools = global_pools
         layers: list[nn.Module] = []
         width, size = 3, image_size
         for (kernel, stride), out in zip(kernels, channels, strict=True):
             padding = (kernel - stride + 1) // 2
-            layers += [nn.Conv2d(width, out, kernel, stride, padding, bias=False), nn.BatchNorm2d(out), nn.ReLU()]
+            convolution = nn.Conv2d(width, out, kernel, stride, padding, bias=False)
+            layers.append(nn.Sequential(convolution, nn.BatchNorm2d(out), nn.ReLU()))
             width, size = out, (size + 2 * padding - kernel) // stride + 1
         self.convolutions = nn.Sequential(*layers)
-        count = units * scalars_per_unit
-        self.to_scalars = nn.Sequential(nn.Flatten(), nn.Linear(width * size * size, 256), nn.ReLU(), nn.Linear(256, count))
+        count, inputs = units * scalars_per_unit, width * size * size + 2 * sum(channels) * global_pools
+        self.to_scalars = nn.Sequential(nn.Linear(inputs, 256), nn.ReLU(), nn.Linear(256, count))
         self.normalise = nn.BatchNorm1d(count, affine=False) if normalise_scalars else nn.Identity()
         self.unit_mlps = UnitMLPs(units, [*unit_hidden, dim], final_relu, scalars_per_unit)
 
     def scalars(self, images: Tensor) -> Tensor:
         """Images (batch, 3, size, size) -> scalars (batch, units * scalars_per_unit), unit after unit."""
-        scalars = self.normalise(self.to_scalars(self.convolutions(images)))
+        maps, pools = images, []
+        for layer in self.convolutions:
+            maps = layer(maps)
+            if self.global_pools:
+                pools += [maps.amax(dim=(2, 3)), maps.mean(dim=(2, 3))]
+        scalars = self.normalise(self.to_scalars(torch.cat([maps.flatten(1), *pools], dim=1)))
         if scalars.requires_grad:
             # One memory layout of the gradient, so that a run has the same bits with and without a penalty of weight 0.
             scalars.register_hook(Tensor.contiguous)

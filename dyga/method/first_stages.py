@@ -5,53 +5,59 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-class PooledAutoencoder(nn.Module):
-    """The quick profile's first stage: average pooling as encoder, and a small learned decoder.
+class PatchAutoencoder(nn.Module):
+    """The quick profile's first stage: principal components of 8x8 patches, and a small learned decoder.
 
-    The encoder applies a 4x4 average pool (3x16x16) and pixel-unshuffle (12x8x8). It then rotates the 12 channels to their
-    principal axes and whitens them by half: an axis of variance v is divided by v^1/4, and all axes by one number, for unit
-    variance. Without whitening nearly all of the loss is the colour of large surfaces. With half whitening contours, which
-    carry shape, size and angle, weigh more. With full whitening contours weigh as much as colours, but their noise spoils the
-    images. Nothing is trained before the diffusion, but `calibrate` must be called once.
+    Each patch of 192 numbers becomes its first 24 principal components (24x8x8), half whitened: a component of variance v is
+    divided by v^1/4, and all components by one number, for unit variance. Without whitening nearly all of the loss is the colour
+    of large surfaces. With full whitening the noise of the smallest components spoils the images. The decoder adds what the
+    components lack, above all the edges between patches. `calibrate` must be called once; it needs no training.
     """
 
-    latent_shape = (12, 8, 8)
+    patch, components = 8, 24
+    latent_shape = (24, 8, 8)
 
-    def __init__(self, width: int = 48):
+    def __init__(self, width: int = 64):
         super().__init__()
-        self.register_buffer("mean", torch.zeros(12))
-        self.register_buffer("axes", torch.eye(12))
-        self.register_buffer("scale", torch.ones(12))
+        size = 3 * self.patch**2
+        self.register_buffer("mean", torch.zeros(size))
+        self.register_buffer("axes", torch.eye(size)[: self.components].clone())
+        self.register_buffer("scale", torch.ones(self.components))
         self.decoder = nn.Sequential(
-            nn.Conv2d(3, width, 3, padding=1), nn.ReLU(),
+            nn.Conv2d(self.components, 4 * width, 3, padding=1), nn.PixelShuffle(2), nn.ReLU(),
             nn.Conv2d(width, width, 3, padding=1), nn.ReLU(),
             nn.Conv2d(width, width, 3, padding=1), nn.ReLU(),
             nn.Conv2d(width, 48, 3, padding=1), nn.PixelShuffle(4),
         )  # fmt: skip
+        with torch.no_grad():
+            self.decoder[-2].weight.mul_(0.1)  # small: the linear reconstruction is good from the start
+            self.decoder[-2].bias.zero_()
 
     def calibrate(self, images: Tensor) -> None:
         """Sets the mean, the principal axes and their scales from images (n, 3, 64, 64). Axes with less than .001 of the largest
         variance count as noise and are scaled like an axis of that variance."""
-        blocks = F.pixel_unshuffle(F.avg_pool2d(images, 4), 2).transpose(0, 1).flatten(1)
+        blocks = F.pixel_unshuffle(images, self.patch).transpose(0, 1).flatten(1)
         variance, axes = torch.linalg.eigh(blocks.double().cov())
-        self.mean, self.axes = blocks.mean(dim=1), axes.T.float()
-        scale = variance.clamp(min=1e-3 * variance[-1]) ** 0.25
+        variance, axes = variance.flip(0)[: self.components], axes.flip(1)[:, : self.components]
+        self.mean, self.axes = blocks.mean(dim=1), axes.T.float().contiguous()
+        scale = variance.clamp(min=1e-3 * variance[0]) ** 0.25
         self.scale = (scale * (variance / scale**2).mean().sqrt()).float()
 
     def encode(self, images: Tensor) -> Tensor:
-        """(batch, 3, 64, 64) -> (batch, 12, 8, 8), about unit variance."""
-        blocks = F.pixel_unshuffle(F.avg_pool2d(images, 4), 2) - self.mean[:, None, None]
+        """(batch, 3, 64, 64) -> (batch, 24, 8, 8), about unit variance."""
+        blocks = F.pixel_unshuffle(images, self.patch) - self.mean[:, None, None]
         return F.conv2d(blocks, (self.axes / self.scale[:, None])[:, :, None, None])
 
     def decode(self, latents: Tensor) -> Tensor:
-        """(batch, 12, 8, 8) -> (batch, 3, 64, 64)."""
+        """(batch, 24, 8, 8) -> (batch, 3, 64, 64)."""
         blocks = F.conv2d(latents, (self.axes.T * self.scale)[:, :, None, None]) + self.mean[:, None, None]
-        pooled = F.pixel_shuffle(blocks, 2)
-        return F.interpolate(pooled, scale_factor=4.0, mode="bilinear") + self.decoder(pooled)
+        return F.pixel_shuffle(blocks, self.patch) + self.decoder(latents)
 
     def loss(self, images: Tensor) -> Tensor:
-        """Mean absolute error of the reconstruction."""
-        return F.l1_loss(self.decode(self.encode(images)), images)
+        """Mean absolute error of the reconstruction from noisy latents, so that the decoder forgives the diffusion's errors."""
+        latents = self.encode(images)
+        noise = 0.3 * torch.rand(len(latents), 1, 1, 1, device=latents.device) * torch.randn_like(latents)
+        return F.l1_loss(self.decode(latents + noise), images)
 
 
 class VQAutoencoder(nn.Module):
@@ -97,4 +103,4 @@ class VQAutoencoder(nn.Module):
         return F.l1_loss(decoded, images) + commitment
 
 
-FIRST_STAGES = {"pooled": PooledAutoencoder, "vq": VQAutoencoder}
+FIRST_STAGES = {"patches": PatchAutoencoder, "vq": VQAutoencoder}

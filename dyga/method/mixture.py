@@ -15,6 +15,8 @@ from torch import Tensor
 DEAD = -1e30
 # Number of neighbouring rows that are summed together.
 BLOCK = 64
+# Rows per pass over many features, so that memory stays bounded.
+CHUNK = 4096
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ class Rows:
         """From points (U, N, D)."""
         # Row by row of the upper triangle, which needs no gathering.
         products = [points[..., i : i + 1] * points[..., i:] for i in range(points.shape[-1])]
-        return cls(_linear_terms(points), torch.cat(products, dim=-1))
+        return cls(linear_terms(points), torch.cat(products, dim=-1))
 
     @property
     def count(self) -> int:
@@ -155,7 +157,7 @@ class Rows:
         return place.flatten(1, 2).mT @ parts.flatten(1, 2)
 
 
-def _linear_terms(points: Tensor) -> Tensor:
+def linear_terms(points: Tensor) -> Tensor:
     """The terms 1, |x|^2 and x of points (..., D): (..., 2 + D)."""
     square = points.square().sum(-1, keepdim=True)
     return torch.cat([torch.ones_like(square), square, points], dim=-1)
@@ -163,7 +165,7 @@ def _linear_terms(points: Tensor) -> Tensor:
 
 def log_joint_of(points: Tensor, mixture: Mixture) -> Tensor:
     """Log of weight times density, (U, N, K), of points (U, N, D)."""
-    return log_joint(_linear_terms(points), mixture)
+    return log_joint(linear_terms(points), mixture)
 
 
 def log_joint(linear: Tensor, mixture: Mixture) -> Tensor:
@@ -286,9 +288,3 @@ def expectation_maximisation(
         improved = m_step(rows, responsibilities, current, scree=scree, floor=floor)
         current = improved.where(moving, current)
     return best, best_value
-
-
-def information_criterion(mixture: Mixture, likelihood: Tensor, count: int) -> Tensor:
-    """BIC per unit (U,), lower is better, from the mean log likelihood per row and the number of rows."""
-    free = mixture.parameter_counts().sum(-1) + mixture.mask.sum(-1) - 1
-    return free * math.log(count) - 2 * count * likelihood

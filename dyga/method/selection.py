@@ -9,62 +9,44 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from dyga.method.coreset import FLOOR, Frame, coreset
 from dyga.method.mixture import (
+    CHUNK,
     Mixture,
     Rows,
     e_step,
     expectation_maximisation,
-    information_criterion,
+    linear_terms,
     log_joint,
     m_step,
 )
 
-# Lower limit of a variance, as a share of the unit's mean variance (a standard deviation of 0.1%). Units are curves and have no
-# variance in most directions, so that without a limit densities would be infinite.
-FLOOR = 1e-6
-# Coordinates with a smaller share of variance are not used in the fit.
-FLAT = 0.1 * FLOOR
 SCREE = 0.2
 OPTIONS = {"tolerance": 5e-3, "scree": SCREE, "floor": FLOOR}
 
 
 @dataclass(frozen=True)
-class Frame:
-    """The coordinates of a unit's fit: y = (x - `centre`) / `scale` along the principal `basis` (U, D, D')."""
+class Judge:
+    """Rows, as `linear` terms (U, N, 2 + D), on which BIC is computed for all `count` rows. They are not those of the fit: a
+    Gaussian over a few rows has an unlimited likelihood there."""
 
-    centre: Tensor
-    scale: Tensor
-    basis: Tensor
+    linear: Tensor
+    count: int
 
-    @classmethod
-    def of(cls, points: Tensor, least: int) -> "Frame":
-        """From points (U, N, D). Directions without variance in every unit are dropped, but at least `least` remain."""
-        centre = points.mean(1, keepdim=True)
-        centred = points - centre
-        covariance = centred.mT @ centred / points.shape[1]
-        values, vectors = torch.linalg.eigh(covariance)
-        variance = values.clamp_min(0).mean(-1)
-        # For a constant unit the variance consists of rounding errors.
-        rounding = (torch.finfo(torch.float32).eps * centre.abs().amax((1, 2))).square()
-        scale = torch.where(variance > rounding, variance, 1.0).sqrt()
-        share = (values / scale.square()[:, None]).flip(-1)
-        width = max(int((share > FLAT).sum(-1).amax()), least)
-        return cls(centre, scale[:, None, None], vectors.flip(-1)[..., :width].contiguous())
+    @property
+    def scale(self) -> float:
+        """Rows that each of the N rows stands for."""
+        return self.count / self.linear.shape[1]
 
-    def transform(self, points: Tensor) -> Tensor:
-        """Points (U, N, D) -> (U, N, D')."""
-        return (points - self.centre) / self.scale @ self.basis
+    def take(self, units: Tensor) -> "Judge":
+        """The rows of some units (indices)."""
+        return Judge(self.linear[units], self.count)
 
-    def inverse_transform(self, mixture: Mixture) -> Mixture:
-        """A mixture in these coordinates -> the same in the space of the features."""
-        scale = self.scale[:, :, 0]
-        return replace(
-            mixture,
-            means=(mixture.means @ self.basis.mT * self.scale + self.centre) * mixture.mask[..., None],
-            axes=self.basis[:, None] @ mixture.axes,
-            variances=mixture.variances * self.scale.square(),
-            noise=mixture.noise * scale.square(),
-        )
+    def criterion(self, mixture: Mixture) -> Tensor:
+        """BIC per unit (U,), lower is better."""
+        free = mixture.parameter_counts().sum(-1) + mixture.mask.sum(-1) - 1
+        likelihood = sum(e_step(chunk, mixture)[1].sum(-1) for chunk in self.linear.split(CHUNK, dim=1))
+        return free * math.log(self.count) - 2 * self.scale * likelihood
 
 
 @dataclass(frozen=True)
@@ -75,39 +57,6 @@ class Selection:
     fitted: Mixture
     split: Mixture
     filtered: Mixture
-
-
-def coreset(features: Tensor, scalars: Tensor | None, size: int) -> Tensor:
-    """Features (n, units, dim) -> at most `size` rows per unit, (units, size, dim) in float64.
-
-    Each unit's rows are sorted by its scalar (n, units), or by their first principal component, and cut into `size` bins of equal
-    count. The middle row represents its bin. The bin's mean would lose the variance within the bin, and between two clusters it
-    would lie where no feature is.
-    """
-    if scalars is None:
-        # Unit by unit, which avoids a second copy of all features.
-        keys = torch.stack([_principal_scores(points) for points in features.unbind(1)])
-    else:
-        keys = scalars.T
-    order = keys.contiguous().argsort(dim=1, stable=True)
-    count = order.shape[1]
-    size = min(size, count)
-    middle = (torch.arange(size, device=order.device) * 2 + 1) * count // (2 * size)
-    chosen = order[:, middle]
-    units = torch.arange(len(chosen), device=chosen.device)[:, None]
-    return features[chosen, units].double()
-
-
-def _principal_scores(points: Tensor) -> Tensor:
-    """First principal component (n,) of points (n, D), up to scale."""
-    points = points.to(torch.float32)
-    centred = points - points.mean(0)
-    # Scaled, so that squares of very large or small features stay finite.
-    centred = centred / centred.abs().amax().clamp_min(torch.finfo(torch.float32).tiny)
-    axis = torch.linalg.eigh((centred.T @ centred).double()).eigenvectors[:, -1]
-    # The sign of an eigenvector is arbitrary; this makes the order unique.
-    axis = axis * axis[axis.abs().argmax()].sign()
-    return centred @ axis.to(centred.dtype)
 
 
 def initialise(points: Tensor, start: int, axes_count: int, ambient: int, generator: torch.Generator) -> Mixture:
@@ -166,7 +115,7 @@ def resume(rows: Rows, last: Mixture, frame: Frame) -> Mixture:
 
 
 def split_widest(mixture: Mixture, refused: Tensor) -> tuple[Mixture, Tensor, Tensor, Tensor]:
-    """Splits every anchor that is not `refused` (U, K), the widest first, while there are free slots.
+    """Splits judge anchor that is not `refused` (U, K), the widest first, while there are free slots.
 
     Two Gaussians replace one. Together they have its mean and covariance, and they lie at the means of its two halves along the
     first axis: +-sqrt(2/pi) standard deviations. Returns the mixture, and of each split the unit, the parent's slot (one half
@@ -193,15 +142,14 @@ def split_widest(mixture: Mixture, refused: Tensor) -> tuple[Mixture, Tensor, Te
     return replace(mixture, **new), unit, parent, child
 
 
-def split(rows: Rows, mixture: Mixture, slots: int, rounds: int, trial: int) -> Mixture:
+def split(rows: Rows, judge: Judge, mixture: Mixture, slots: int, rounds: int, trial: int) -> Mixture:
     """Stage (iii): splits wide Gaussians and keeps the splits that improve BIC, up to `slots` per unit.
 
     Each round splits all anchors of a unit that were not refused, runs `trial` EM steps, and compares each pair with one
     Gaussian over the pair's rows. A pair is merged again and refused if it gains less than the BIC penalty of its parameters.
     EM then continues. A unit whose BIC did not improve returns to its state before the round.
     """
-    _, likelihood = expectation_maximisation(rows, mixture, 0)
-    score = information_criterion(mixture, likelihood, rows.count)
+    score = judge.criterion(mixture)
     mixture = mixture.resized(slots)
     refused = torch.zeros_like(mixture.mask)
     for _ in range(rounds):
@@ -213,6 +161,7 @@ def split(rows: Rows, mixture: Mixture, slots: int, rounds: int, trial: int) -> 
             break
         part, part_score, part_refused = _split_round(
             rows if possible.all() else rows.take(units),
+            judge.take(units),
             mixture.take(units),
             score[units],
             refused[units],
@@ -224,28 +173,15 @@ def split(rows: Rows, mixture: Mixture, slots: int, rounds: int, trial: int) -> 
     return mixture.trimmed()
 
 
-def _split_round(rows: Rows, mixture: Mixture, score: Tensor, refused: Tensor, trial: int) -> tuple[Mixture, Tensor, Tensor]:
+def _split_round(
+    rows: Rows, judge: Judge, mixture: Mixture, score: Tensor, refused: Tensor, trial: int
+) -> tuple[Mixture, Tensor, Tensor]:
     """One round of `split`: the better mixtures, their BIC (U,), and the anchors refused so far (U, K)."""
     halves, unit, parent, child = split_widest(mixture, refused)
     halves, _ = expectation_maximisation(rows, halves.trimmed(), trial, **OPTIONS)
-    responsibilities, total = e_step(rows.linear, halves)
-    pair = responsibilities[unit, :, parent] + responsibilities[unit, :, child]
-    collapsed = responsibilities.clone()
-    collapsed[unit, :, parent] = pair
-    collapsed[unit, :, child] = 0
-    joined = m_step(rows, collapsed, halves, scree=SCREE, floor=FLOOR)
-    # Log likelihood with the pair minus log likelihood with one Gaussian in its place.
-    single = log_joint(rows.linear, joined)[unit, :, parent] - total[unit]
-    gain = -(1 - pair + single.clamp_max(80).exp()).clamp_min(1e-300).log().sum(1)
-    before, after = joined.parameter_counts(), halves.parameter_counts()
-    extra = after[unit, parent] + after[unit, child] - before[unit, parent] + 1
-    useless = 2 * gain <= extra * math.log(rows.count)
-    grown = {name: value.clone() for name, value in halves.tensors().items()}
-    for name, value in joined.tensors().items():
-        for slot in (parent[useless], child[useless]):
-            grown[name][unit[useless], slot] = value[unit[useless], slot]
-    grown, likelihood = expectation_maximisation(rows, replace(halves, **grown).trimmed(), trial, **OPTIONS)
-    criterion = information_criterion(grown, likelihood, rows.count)
+    grown, useless = join_useless(rows, judge, halves, unit, parent, child)
+    grown, _ = expectation_maximisation(rows, grown.trimmed(), trial, **OPTIONS)
+    criterion = judge.criterion(grown)
     better = criterion < score
     refused = refused.clone()
     # All splits of a unit that did not improve, and the useless ones of any unit.
@@ -253,6 +189,64 @@ def _split_round(rows: Rows, mixture: Mixture, score: Tensor, refused: Tensor, t
     refused[unit[back], parent[back]] = True
     mixture = grown.resized(mixture.mask.shape[1]).where(better, mixture)
     return mixture, torch.where(better, criterion, score), refused
+
+
+def join_useless(
+    rows: Rows, judge: Judge, mixture: Mixture, unit: Tensor, first: Tensor, second: Tensor
+) -> tuple[Mixture, Tensor]:
+    """Compares pairs of anchors with one Gaussian over the pair's rows. `unit`, `first` and `second` (pairs,) are indices; a
+    unit's pairs are disjoint.
+
+    A pair is joined, in the slot of `first`, if two Gaussians gain less likelihood over `judge` row than the BIC penalty of
+    their additional parameters. Returns the mixture, and which pairs were joined (pairs,).
+    """
+    responsibilities, _ = e_step(rows.linear, mixture)
+    responsibilities[unit, :, first] += responsibilities[unit, :, second]
+    responsibilities[unit, :, second] = 0
+    joined = m_step(rows, responsibilities, mixture, scree=SCREE, floor=FLOOR)
+    gain = torch.zeros_like(unit, dtype=judge.linear.dtype)
+    for chunk in judge.linear.split(CHUNK, dim=1):
+        responsibilities, total = e_step(chunk, mixture)
+        pair = responsibilities[unit, :, first] + responsibilities[unit, :, second]
+        single = log_joint(chunk, joined)[unit, :, first] - total[unit]
+        gain -= (1 - pair + single.clamp_max(80).exp()).clamp_min(1e-300).log().sum(1)
+    before, after = joined.parameter_counts(), mixture.parameter_counts()
+    extra = after[unit, first] + after[unit, second] - before[unit, first] + 1
+    useless = 2 * judge.scale * gain <= extra * math.log(judge.count)
+    new = {name: value.clone() for name, value in mixture.tensors().items()}
+    for name, value in joined.tensors().items():
+        for slot in (first[useless], second[useless]):
+            new[name][unit[useless], slot] = value[unit[useless], slot]
+    return replace(mixture, **new), useless
+
+
+def merge(rows: Rows, judge: Judge, mixture: Mixture, trial: int) -> Mixture:
+    """The converse of `split`, after it: joins pairs of anchors that BIC prefers as one Gaussian, nearest pairs first.
+
+    Each round tries the pairs that are each other's nearest by their means, then runs `trial` EM steps. A pair that was kept
+    apart is not tried again unless one of its anchors changes by a merge.
+    """
+    slots = mixture.mask.shape[1]
+    apart = torch.eye(slots, dtype=torch.bool, device=mixture.mask.device).expand(len(mixture.mask), -1, -1).clone()
+    while True:
+        both = mixture.mask[:, :, None] & mixture.mask[:, None] & ~apart
+        nearest = torch.cdist(mixture.means, mixture.means).masked_fill(~both, torch.inf)
+        partner = nearest.argmin(2)
+        index = torch.arange(slots, device=partner.device)
+        mutual = (partner.gather(1, partner) == index) & (index < partner) & both.any(2)
+        unit, first = mutual.nonzero(as_tuple=True)
+        if not len(unit):
+            return mixture
+        second = partner[unit, first]
+        mixture, joined = join_useless(rows, judge, mixture, unit, first, second)
+        apart[unit[~joined], first[~joined], second[~joined]] = True
+        apart[unit[~joined], second[~joined], first[~joined]] = True
+        unit, first = unit[joined], first[joined]
+        apart[unit, first] = apart[unit, :, first] = index == first[:, None]
+        if len(unit):
+            changed = unit.unique()
+            part, _ = expectation_maximisation(rows.take(changed), mixture.take(changed), trial, **OPTIONS)
+            mixture = mixture.put(changed, part)
 
 
 def filter_small(rows: Rows, mixture: Mixture, least: float) -> Mixture:
@@ -304,9 +298,10 @@ def select_anchors(
     """
     n, _, dim = features.shape
     axes_count = min(subspace, dim)
-    points = coreset(features, scalars, bins)
+    points, others = coreset(features, scalars, bins)
     frame = Frame.of(points, least=axes_count)
     rows = Rows.of(frame.transform(points))
+    judge = Judge(linear_terms(frame.transform(others)), n)
     if last is None:
         generator = torch.Generator().manual_seed(seed)
         initialised = initialise(rows.points, min(start, slots), axes_count, dim, generator)
@@ -314,7 +309,8 @@ def select_anchors(
         initialised = resume(rows, last.trimmed(), frame)
     trial = max(iterations // 10, 2)
     fitted, _ = expectation_maximisation(rows, initialised, iterations, **OPTIONS)
-    divided = split(rows, fitted, slots, rounds=max(iterations // 10, 1), trial=trial)
+    divided = split(rows, judge, merge(rows, judge, fitted, trial), slots, rounds=max(iterations // 10, 1), trial=trial)
+    divided = merge(rows, judge, divided, trial)
     divided, _ = expectation_maximisation(rows, divided, iterations, **OPTIONS)
     # At least three rows: fewer span at most a line.
     least = max(least_members * rows.count / n, min(3, rows.count))

@@ -107,8 +107,8 @@ class Study:
             for seed, folder in self.baseline_folders().items():
                 commands.append(["baselines", *where, "--seed", str(seed), "--folder", str(folder)])
             commands.append(["factor-classifier", *where, "--folder", str(self.runs / "factor_classifier")])
-        # The longest first, so that the workers end together. Only decoded images need the pooled first stage.
-        if self.configs()[0].first_stage == "pooled":
+        # The longest first, so that the workers end together. Only decoded images need the patches first stage.
+        if self.configs()[0].first_stage == "patches":
             commands.append(first_stage)
         else:
             run_workers(self._pending([first_stage]))

@@ -18,13 +18,13 @@ class Batches:
     """Images of a data set with their latents, on a device. `batches.along(rows)` yields, for each array of row numbers, images
     (k, 3, size, size) in [-1, 1] and latents (k, ...), and reads one batch ahead.
 
-    The pooled first stage computes latents on the spot. Latents of the VQ autoencoder are read, since its frozen encoder would
+    The patches' first stage computes latents on the spot. Latents of the VQ autoencoder are read, since its frozen encoder would
     cost more than the rest of the step. On a GPU, images and latents stay there if they fill at most half of its free memory.
     """
 
     def __init__(self, config: Config, images, first_stage: Path, device: torch.device):
         self.device, self.sources = device, [images]
-        self.stage = make_first_stage(config, images).to(device) if config.first_stage == "pooled" else None
+        self.stage = make_first_stage(config, images).to(device) if config.first_stage == "patches" else None
         if self.stage is None:
             self.sources.append(StoredLatents(first_stage, len(images)))
         size = sum(source[np.arange(1)].nbytes * len(images) for source in self.sources)

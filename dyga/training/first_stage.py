@@ -33,9 +33,9 @@ def make_first_stage(config: Config, images) -> nn.Module:
 
 
 def train_first_stage(config: Config, folder: Path, data_dir: Path | None = None) -> None:
-    """Trains the first stage's decoder (pooled) or all of it (vq), and writes `folder`/model.safetensors and, for vq, the latents
-    of all images. An interrupted call continues where it was. The paper's vq is a VQ-GAN; this one is too if the LPIPS weights
-    are present."""
+    """Trains the first stage's decoder (patches) or all of it (vq), and writes `folder`/model.safetensors and, for vq, the
+    latents of all images. An interrupted call continues where it was. The paper's vq is a VQ-GAN; this one is too if the LPIPS
+    weights are present."""
     with locked(folder):
         if (folder / "model.safetensors").exists():
             return
@@ -43,7 +43,7 @@ def train_first_stage(config: Config, folder: Path, data_dir: Path | None = None
         images = load_dataset(config.dataset, data_dir).images
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         stage = make_first_stage(config, images).train().requires_grad_(True).to(device)
-        peak = 4e-3 if config.first_stage == "pooled" else 2e-4
+        peak = 4e-3 if config.first_stage == "patches" else 2e-4
         parts: dict = {"stage": stage, "optimiser": torch.optim.AdamW(stage.parameters(), lr=peak)}
         perceptual = lpips() if config.first_stage == "vq" else None
         if config.first_stage == "vq" and not perceptual:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from dyga.checkpoint import load_resume, save_model, save_resume
 from dyga.config import Config, check_batch, from_json
@@ -66,6 +66,25 @@ def check_settings(config: Config, folder: Path) -> None:
         raise ValueError(f"{folder} holds a run of other settings: delete it or choose another --out")
 
 
+def moving_average(decay: float):
+    """The update of averaged weights: an exponential moving average. Its decay grows from .1 to `decay`, so that the average of a
+    short run does not keep the first weights."""
+
+    @torch.no_grad()
+    def update(averaged: list[Tensor], current: list[Tensor], updates: Tensor) -> None:
+        count = int(updates)
+        torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + count) / (10 + count)))
+
+    return update
+
+
+def sort_keys(scalars: Tensor) -> Tensor:
+    """Scalars (n, units, 1 or 2) -> by what the rows of each unit are sorted (n, units): the angle if two scalars vary, otherwise
+    the one that varies."""
+    both = (scalars.std(dim=0) > 0).all(dim=-1) & (scalars.shape[-1] == 2)
+    return torch.where(both, torch.atan2(scalars[..., -1], scalars[..., 0]), scalars.sum(dim=-1))
+
+
 class Training:
     """One run under way: `model`, `optimiser`, `batches`, `feature_buffer` (rows, units, scalars_per_unit + dim) of recent
     scalars and features, and `done`, the number of steps completed."""
@@ -97,7 +116,7 @@ class Training:
         self.gradients = Gradients(config, self.model, self.wrapped, accelerator)
         self.average = None
         if config.ema:
-            self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=False)
+            self.average = AveragedModel(self.model, multi_avg_fn=moving_average(config.ema), use_buffers=False)
         # Every process keeps its own share.
         width = config.scalars_per_unit + config.unit_dim
         self.feature_buffer = torch.zeros(config.feature_buffer // self.world, config.units, width, device=self.device)
@@ -122,8 +141,8 @@ class Training:
             self._remember(points)
             self.done += 1
             recent.append(losses)  # tensors: reading a number from a GPU would make every step wait
-            if self.done % config.refit_every == 0 or self.done == config.steps:
-                self._refit()
+            if self.done % config.refit_every == 0 and self.done < config.steps:
+                self._refit(self.accelerator.gather(self.feature_buffer[: self.done * config.batch // self.world]).cpu())
             for extension in self.model.extensions:
                 extension.after_step(self)
             if self.done % 10 == 0 or self.done == config.steps:
@@ -143,19 +162,15 @@ class Training:
         slots = torch.arange(first, first + len(points), device=self.device) % len(self.feature_buffer)
         self.feature_buffer[slots] = points
 
-    def _refit(self) -> None:
-        """Fits the anchors to the recent features, and lets the extensions fit theirs."""
+    def _refit(self, rows: Tensor) -> None:
+        """Fits the anchors, and what extensions fit, to rows (n, units, scalars_per_unit + dim) of scalars and features."""
         before, config = time.monotonic(), self.config
-        if not config.anchoring and not len(self.model.extensions):
-            return
-        filled = self.feature_buffer[: self.done * config.batch // self.world]
-        rows = self.accelerator.gather(filled).cpu()
         scalars, features = rows.tensor_split([config.scalars_per_unit], dim=-1)
         options = dict(seed=config.seed, bins=config.anchor_bins, iterations=config.anchor_iterations)
         for extension in self.model.extensions:
             extension.refit(scalars, features, **options)
         if config.anchoring:
-            self.model.anchors.fit_on_cpu(features, **options)
+            self.model.anchors.fit_on_cpu(features, scalars=sort_keys(scalars), **options)
         self.anchor_seconds += time.monotonic() - before
 
     def _log(self, recent: list[dict[str, Tensor]]) -> dict[str, float]:
@@ -175,14 +190,35 @@ class Training:
         return record
 
     def _finish(self) -> None:
-        """Saves the model. Averaged parameters replace the last ones."""
+        """Saves the model. Averaged parameters replace the last ones. Batch statistics and anchors are those of the final
+        parameters in evaluation mode, in which the model is used."""
+        if self.rank:
+            return
         self.model.progress = 1.0
+        random = np.random.default_rng(step_seed(self.config.seed, self.config.steps + 1))
+        count = min(self.config.feature_buffer, len(self.batches))
+        rows = np.array_split(random.choice(len(self.batches), count, replace=False), -(-count // 256))
         if self.average:
             for own, averaged in zip(self.model.parameters(), self.average.module.parameters(), strict=True):
                 own.data.copy_(averaged.data)
-        if self.rank == 0:
-            save_model(self.folder / "model.safetensors", self.model)
-            (self.folder / "resume.pt").unlink(missing_ok=True)
+            self._measure_batch_statistics(rows)
+        self.model.eval()
+        with torch.no_grad():
+            scalars = torch.cat([self.model.scalars(images).float().cpu() for images, _ in self.batches.along(rows)])
+            parts = [self.model.features(part.to(self.device)).float().cpu() for part in scalars.split(256)]
+        self._refit(torch.cat([scalars.unflatten(1, (self.config.units, -1)), torch.cat(parts)], dim=-1))
+        save_model(self.folder / "model.safetensors", self.model)
+        (self.folder / "resume.pt").unlink(missing_ok=True)
+
+    @torch.no_grad()
+    def _measure_batch_statistics(self, rows: list[np.ndarray]) -> None:
+        """Sets the running statistics of batch normalisation to their means over batches of images."""
+        layers = [layer for layer in self.model.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
+        for layer in layers:
+            layer.reset_running_stats()
+            layer.momentum = None  # a plain mean
+        for images, _ in self.batches.along(rows):
+            self.model.scalars(images)
 
     def _save(self) -> None:
         recent = self.accelerator.gather(self.feature_buffer)

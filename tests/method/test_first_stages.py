@@ -2,10 +2,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from dyga.method.first_stages import PooledAutoencoder, VQAutoencoder
+from dyga.method.first_stages import PatchAutoencoder, VQAutoencoder
 
 
-@pytest.mark.parametrize("stage", [PooledAutoencoder, VQAutoencoder])
+@pytest.mark.parametrize("stage", [PatchAutoencoder, VQAutoencoder])
 def test_shapes_and_a_loss_that_training_lowers(stage):
     torch.manual_seed(0)
     model, images = stage(), torch.rand(2, 3, 64, 64) * 2 - 1
@@ -27,7 +27,7 @@ def test_shapes_and_a_loss_that_training_lowers(stage):
 def test_calibrated_latents_have_unit_variance():
     torch.manual_seed(0)
     images = torch.rand(8, 3, 64, 64) * 2 - 1
-    for model in (PooledAutoencoder(), VQAutoencoder().requires_grad_(False)):
+    for model in (PatchAutoencoder(), VQAutoencoder().requires_grad_(False)):
         model.calibrate(images)
         assert model.encode(images).std() == pytest.approx(1, abs=0.02)
 
@@ -35,7 +35,7 @@ def test_calibrated_latents_have_unit_variance():
 def test_pooled_latents_are_half_whitened_and_go_back_to_the_pooled_picture():
     torch.manual_seed(0)
     smooth = F.interpolate(torch.rand(64, 3, 8, 8), size=64, mode="bicubic")
-    stage = PooledAutoencoder()
+    stage = PatchAutoencoder()
     stage.calibrate(smooth)
     latents = stage.encode(smooth)
     covariance = latents.transpose(0, 1).flatten(1).cov()

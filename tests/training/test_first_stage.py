@@ -12,7 +12,7 @@ from dyga.checkpoint import load_model, save_resume
 from dyga.config import make_config
 from dyga.data import load_dataset
 from dyga.method.diffusion import to_tensor
-from dyga.method.first_stages import PooledAutoencoder, VQAutoencoder
+from dyga.method.first_stages import PatchAutoencoder, VQAutoencoder
 from dyga.training import first_stage
 from dyga.training.first_stage import StoredLatents, store_latents, train_first_stage
 
@@ -71,7 +71,7 @@ def test_going_on_without_the_weights_that_it_began_with_is_refused(pictures, tm
 def test_a_call_that_was_cut_short_goes_on(pictures, tmp_path, monkeypatch):
     config = replace(make_config("smoke", pictures), first_stage_steps=2_001)
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    monkeypatch.setattr(PooledAutoencoder, "loss", lambda self, images: self.decode(self.encode(images[:2])).square().mean())
+    monkeypatch.setattr(PatchAutoencoder, "loss", lambda self, images: self.decode(self.encode(images[:2])).square().mean())
     train_first_stage(config, whole)
     step, calls = first_stage.step_seed, []
 
@@ -95,7 +95,7 @@ def test_a_call_that_was_cut_short_goes_on(pictures, tmp_path, monkeypatch):
 def test_latents_that_are_there_are_not_made_again(tmp_path, monkeypatch):
     monkeypatch.setattr(first_stage, "SHARD", 4)
     images = load_dataset().images[np.arange(10)]
-    stage = PooledAutoencoder()
+    stage = PatchAutoencoder()
     stage.calibrate(to_tensor(images))
     store_latents(stage, images, tmp_path)
     (tmp_path / "latents-00001.npy").unlink()
