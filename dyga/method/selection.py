@@ -221,32 +221,44 @@ def join_useless(
 
 
 def merge(rows: Rows, judge: Judge, mixture: Mixture, trial: int) -> Mixture:
-    """The converse of `split`, after it: joins pairs of anchors that BIC prefers as one Gaussian, nearest pairs first.
+    """The converse of `split`, before and after it: joins anchors with their nearest neighbour where BIC prefers one Gaussian.
 
-    Each round tries the pairs that are each other's nearest by their means, then runs `trial` EM steps. A pair that was kept
-    apart is not tried again unless one of its anchors changes by a merge.
+    Each round tries disjoint pairs, nearest first, then runs `trial` EM steps. A pair that was kept apart is not tried again
+    unless one of its anchors changes by a merge.
     """
-    slots = mixture.mask.shape[1]
-    apart = torch.eye(slots, dtype=torch.bool, device=mixture.mask.device).expand(len(mixture.mask), -1, -1).clone()
+    slots, device = mixture.mask.shape[1], mixture.mask.device
+    apart = torch.eye(slots, dtype=torch.bool, device=device).expand(len(mixture.mask), -1, -1).clone()
     while True:
-        both = mixture.mask[:, :, None] & mixture.mask[:, None] & ~apart
-        nearest = torch.cdist(mixture.means, mixture.means).masked_fill(~both, torch.inf)
-        partner = nearest.argmin(2)
-        index = torch.arange(slots, device=partner.device)
-        mutual = (partner.gather(1, partner) == index) & (index < partner) & both.any(2)
-        unit, first = mutual.nonzero(as_tuple=True)
+        unit, first, second = _nearest_pairs(mixture, apart)
         if not len(unit):
             return mixture
-        second = partner[unit, first]
-        mixture, joined = join_useless(rows, judge, mixture, unit, first, second)
-        apart[unit[~joined], first[~joined], second[~joined]] = True
-        apart[unit[~joined], second[~joined], first[~joined]] = True
-        unit, first = unit[joined], first[joined]
-        apart[unit, first] = apart[unit, :, first] = index == first[:, None]
-        if len(unit):
-            changed = unit.unique()
-            part, _ = expectation_maximisation(rows.take(changed), mixture.take(changed), trial, **OPTIONS)
-            mixture = mixture.put(changed, part)
+        units, index = unit.unique(return_inverse=True)
+        part, joined = join_useless(rows.take(units), judge.take(units), mixture.take(units), index, first, second)
+        apart[unit, first, second] = apart[unit, second, first] = True
+        if joined.any():
+            part, _ = expectation_maximisation(rows.take(units), part, trial, **OPTIONS)
+            itself = torch.arange(slots, device=device) == first[joined, None]
+            apart[unit[joined], first[joined]] = apart[unit[joined], :, first[joined]] = itself
+        mixture = mixture.put(units, part)
+
+
+def _nearest_pairs(mixture: Mixture, apart: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Disjoint pairs of an anchor and the one whose mean is nearest, unless they are `apart` (U, K, K): unit, first, second."""
+    used = mixture.mask[:, :, None] & mixture.mask[:, None]
+    used.diagonal(dim1=1, dim2=2).fill_(False)
+    distance, partner = torch.cdist(mixture.means, mixture.means).masked_fill(~used, torch.inf).min(dim=2)
+    distance = distance.masked_fill(apart.gather(2, partner[..., None]).squeeze(-1), torch.inf)
+    taken = torch.zeros_like(mixture.mask)
+    found = []
+    for anchor in distance.argsort(dim=1).T:
+        unit = torch.arange(len(anchor), device=anchor.device)
+        other = partner[unit, anchor]
+        free = distance[unit, anchor].isfinite() & ~taken[unit, anchor] & ~taken[unit, other]
+        unit, anchor, other = unit[free], anchor[free], other[free]
+        taken[unit, anchor] = taken[unit, other] = True
+        found.append((unit, anchor, other))
+    unit, first, second = (torch.cat(parts) for parts in zip(*found, strict=True))
+    return unit, first, second
 
 
 def filter_small(rows: Rows, mixture: Mixture, least: float) -> Mixture:
