@@ -25,7 +25,7 @@ from dyga.config import (
 from dyga.provenance import checkout
 
 ROOT = checkout() or Path.cwd()
-LAST_NOTEBOOK = 8
+LAST_NOTEBOOK = 9
 
 
 class Parser(argparse.ArgumentParser):
@@ -107,7 +107,7 @@ def _add_options(command: argparse.ArgumentParser, name: str) -> None:
         sets = "all (the first seven) or ablation (every one)"
         command.add_argument("--variants", default=",".join(DEFAULT_VARIANTS), help=f"{', '.join(VARIANTS)}, {sets}")
         command.add_argument("--seeds", default="0", help="as 0,1 or 0-4")
-        command.add_argument("--notebooks", help="as 03,04 (default: all)")
+        command.add_argument("--notebooks", help="as 03,04 (default: all but 09, which needs no study)")
         command.add_argument("--name", default="", help="the study's folder (default: <dataset>-<profile>+<what was set>)")
         command.add_argument("--out", help="a folder for runs/, figures/ and data/ instead of this checkout")
         command.add_argument("--check", action="store_true", help="check the options, write nothing")

@@ -23,7 +23,7 @@ WRONG = {
         "unknown variant 'best': valid are encdiff, skip_dropout, anchoring",
     ),
     "seed": (["--seeds", "0-x"], "seeds '0-x': valid are numbers from 0 to 10000, as 0,1 or 0-4"),
-    "notebook": (["--notebooks", "3,12"], "notebooks '3,12': valid are numbers from 1 to 8"),
+    "notebook": (["--notebooks", "3,12"], "notebooks '3,12': valid are numbers from 1 to 9"),
     "data folder": (["--data-dir", "/no/such"], "--data-dir /no/such: there is no such folder"),
     "unknown setting": (["--set", "stepps=3"], "unknown setting 'stepps': the nearest valid ones are steps"),
     "no setting": (["--set", "steps"], "--set steps: valid is NAME=VALUE, as steps=3000"),
