@@ -259,15 +259,16 @@ def evaluate(options: argparse.Namespace) -> None:
 
 def data(options: argparse.Namespace) -> None:
     """List the data sets, or download, check and prepare one."""
-    from dyga.data import CATALOG, default_data_dir, prepare_dataset
+    from dyga.data import CATALOG, RENDERED, default_data_dir, prepare_dataset
 
     if options.what == "list":
         where = _data_dir(options) or default_data_dir()
-        print(f"rooms3d          480,000 images, rendered by this package, always there (in {where})")
+        for name in RENDERED:
+            print(f"{name:18}  {DATASETS[name].images:,} images, rendered by this package, always there (in {where})")
         for name, source in CATALOG.items():
             state = "prepared" if (where / name / "state.json").exists() else "not prepared"
             origin = source.files[0].url.split("/")[2] if source.files[0].url else "by hand"
-            print(f"{name:15}  {source.count:,} images, from {origin}, licence: {source.licence}; {state}")
+            print(f"{name:18}  {source.count:,} images, from {origin}, licence: {source.licence}; {state}")
         return
     dataset = prepare_dataset(options.dataset, _data_dir(options))
     pairs = zip(dataset.factor_names, dataset.factor_sizes, strict=True)

@@ -16,7 +16,7 @@ WRONG = {
     "option": (["--colour", "red"], "unrecognized arguments: --colour red: valid are --check, --data-dir"),
     "profile": (["--profile", "fast"], "unknown profile 'fast': valid are quick, smoke, long, longer, paper"),
     "no value": (["--profile"], "argument --profile: expected one argument"),
-    "dataset": (["--dataset", "mnist"], "unknown data set 'mnist': valid are rooms3d, shapes3d, mpi3d_toy, "),
+    "dataset": (["--dataset", "mnist"], "unknown data set 'mnist': valid are rooms3d, arm3d, faces2d, "),
     "folder": (["--dataset", "folder:/no/such"], "--dataset folder:/no/such: there is no such folder"),
     "variant": (
         ["--variants", "full,best"],
@@ -77,7 +77,7 @@ def test_wrong_input_is_found_before_the_set_up(tmp_path):
         (["bench", "train", "--set", "loss=l3"], "setting loss='l3': valid is l1, mse"),
         (["settings", "--set", "steps=0"], "setting steps=0: valid is at least 1"),
         (["evaluate", "/no/such"], "/no/such: not a run folder"),
-        (["data", "prepare", "x"], "unknown data set 'x': valid are rooms3d, shapes3d,"),
+        (["data", "prepare", "x"], "unknown data set 'x': valid are rooms3d, arm3d, faces2d,"),
         (["data", "fetch"], "invalid choice: 'fetch'"),
         (["fly"], "invalid choice: 'fly'"),
         ([], "the following arguments are required: COMMAND"),
