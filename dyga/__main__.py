@@ -25,7 +25,7 @@ from dyga.config import (
 from dyga.provenance import checkout
 
 ROOT = checkout() or Path.cwd()
-LAST_NOTEBOOK = 8
+LAST_NOTEBOOK = 9
 
 
 class Parser(argparse.ArgumentParser):
@@ -107,7 +107,7 @@ def _add_options(command: argparse.ArgumentParser, name: str) -> None:
         sets = "all (the first seven) or ablation (every one)"
         command.add_argument("--variants", default=",".join(DEFAULT_VARIANTS), help=f"{', '.join(VARIANTS)}, {sets}")
         command.add_argument("--seeds", default="0", help="as 0,1 or 0-4")
-        command.add_argument("--notebooks", help="as 03,04 (default: all)")
+        command.add_argument("--notebooks", help="as 03,04 (default: all but 09, which needs no study)")
         command.add_argument("--name", default="", help="the study's folder (default: <dataset>-<profile>+<what was set>)")
         command.add_argument("--out", help="a folder for runs/, figures/ and data/ instead of this checkout")
         command.add_argument("--check", action="store_true", help="check the options, write nothing")
@@ -259,15 +259,16 @@ def evaluate(options: argparse.Namespace) -> None:
 
 def data(options: argparse.Namespace) -> None:
     """List the data sets, or download, check and prepare one."""
-    from dyga.data import CATALOG, default_data_dir, prepare_dataset
+    from dyga.data import CATALOG, RENDERED, default_data_dir, prepare_dataset
 
     if options.what == "list":
         where = _data_dir(options) or default_data_dir()
-        print(f"rooms3d          480,000 images, rendered by this package, always there (in {where})")
+        for name in RENDERED:
+            print(f"{name:18}  {DATASETS[name].images:,} images, rendered by this package, always there (in {where})")
         for name, source in CATALOG.items():
             state = "prepared" if (where / name / "state.json").exists() else "not prepared"
             origin = source.files[0].url.split("/")[2] if source.files[0].url else "by hand"
-            print(f"{name:15}  {source.count:,} images, from {origin}, licence: {source.licence}; {state}")
+            print(f"{name:18}  {source.count:,} images, from {origin}, licence: {source.licence}; {state}")
         return
     dataset = prepare_dataset(options.dataset, _data_dir(options))
     pairs = zip(dataset.factor_names, dataset.factor_sizes, strict=True)

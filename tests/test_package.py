@@ -10,6 +10,8 @@ import nbformat
 import pytest
 import yaml
 
+from dyga.data import RENDERED
+
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "dyga"
 FLOORS = {
@@ -135,7 +137,8 @@ def test_what_the_base_needs_is_in_the_base():
         for path in FILES
         if room(path) in ("method", "extensions", "training", "plots", "metrics", "config", "checkpoint", "provenance", "seeds")
     ]
-    rooms += [PACKAGE / "explore" / "run.py", PACKAGE / "data" / "rooms3d.py", PACKAGE / "data" / "store.py"]
+    rooms += [PACKAGE / "explore" / "run.py", PACKAGE / "data" / "store.py", PACKAGE / "data" / "world.py"]
+    rooms += [PACKAGE / "data" / f"{name}.py" for name in RENDERED]
     lazy = {"torch-fidelity", "ipython"}  # imported where they are used: FID and LPIPS, and figures in a notebook
     assert third_party(rooms) - lazy <= base
 

@@ -1,9 +1,9 @@
 """Settings: one frozen dataclass, profiles and variants as named sets of settings. Standard library only."""
 
 from dyga.config.arguments import check_batch, check_name, check_variants, image_paths, parse_numbers, parse_variants, study_name
+from dyga.config.datasets import DATASETS, automatic_min_scalars
 from dyga.config.presets import (
     ALL_VARIANTS,
-    DATASETS,
     DEFAULT_VARIANTS,
     IMAGE_SUFFIXES,
     PROFILES,
@@ -23,6 +23,7 @@ __all__ = [
     "VARIANTS",
     "Config",
     "Variant",
+    "automatic_min_scalars",
     "check_batch",
     "check_name",
     "check_variants",

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from dyga.config.presets import ALL_VARIANTS, DATASETS, IMAGE_SUFFIXES, VARIANTS
+from dyga.config.datasets import DATASETS
+from dyga.config.presets import ALL_VARIANTS, IMAGE_SUFFIXES, VARIANTS
 from dyga.config.schema import Config, as_text, parse_changes
 
 
@@ -69,8 +70,9 @@ def image_paths(folder: Path) -> list[Path]:
 
 def check_batch(config: Config) -> None:
     """ValueError if a batch set by hand is larger than the data set, whose images are counted and not opened."""
-    count = DATASETS.get(config.dataset)
-    if count is None:
+    if config.dataset in DATASETS:
+        count = DATASETS[config.dataset].images
+    else:
         count = len(image_paths(Path(config.dataset.removeprefix("folder:")).expanduser()))
     if "batch" in parse_changes(config.changes) and count and config.batch > count:
         raise ValueError(

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+from dyga.config.datasets import DATASETS
 from dyga.config.schema import SETTINGS, Config, as_text, parse_changes, validate
 
 # Each profile's departures from the paper: value and reason.
@@ -112,17 +113,6 @@ VARIANTS: dict[str, Variant] = {
 }
 ALL_VARIANTS = tuple(VARIANTS)[:7]
 DEFAULT_VARIANTS = ("encdiff", "full", "pruned")
-# Number of images by name.
-DATASETS = {
-    "rooms3d": 480_000,
-    "shapes3d": 480_000,
-    "mpi3d_toy": 1_036_800,
-    "mpi3d_realistic": 1_036_800,
-    "mpi3d_real": 1_036_800,
-    "cars3d": 17_568,
-    "dsprites": 737_280,
-    "celeba": 202_599,
-}
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 

@@ -64,7 +64,9 @@ class Config:
     prune_explained: float = setting(1.0, "prune scalars of which another unit explains more variance than this share", 0, 1)
     prune_rounds: int = setting(20, "pruning rounds during training", 1)
     merge_dependence: float = setting(1.0, "merge units whose nonlinear dependence exceeds this; 1 is off", 0, 1)
-    min_scalars: int = setting(12, "scalars that pruning keeps at least", 1)
+    min_scalars: int = setting(
+        0, "scalars that pruning keeps at least; 0: 12 for up to six known factors, else 20, and at most 5/8 of the units", 0
+    )
     # diffusion
     prediction: str = setting("epsilon", "what the denoiser predicts", choices=("epsilon", "v_prediction"))
     loss: str = setting("l1", "distance between prediction and target", choices=("l1", "mse"))

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from dyga.config import DATASETS
+from dyga.data.arm3d import Arm3D
 from dyga.data.catalog import CATALOG
+from dyga.data.faces2d import Faces2D
+from dyga.data.faces2d_correlated import Faces2DCorrelated
 from dyga.data.factors import Factors
-from dyga.data.rooms3d import FACTORS, Rooms3D
+from dyga.data.rooms3d import Rooms3D
 from dyga.data.sources import FolderImages, read_image
 from dyga.data.store import LazyImages, default_data_dir
 
 __all__ = [
     "CATALOG",
     "DATASETS",
+    "RENDERED",
     "Dataset",
     "Factors",
     "FolderImages",
@@ -28,19 +34,21 @@ __all__ = [
     "read_image",
 ]
 
-DATASETS = ("rooms3d", *CATALOG)
+RENDERED = {"rooms3d": Rooms3D, "arm3d": Arm3D, "faces2d": Faces2D, "faces2d_correlated": Faces2DCorrelated}
 
 
 class Dataset(NamedTuple):
     """Images (n, height, width, 3) uint8, factor values (n, factors) int64, and the factors' names and sizes.
 
-    If the factors are unknown, `factors` is None, and names and sizes are empty.
+    If the factors are unknown, `factors` is None, and names and sizes are empty. `colours` has the RGB colours (values, 3), 0 to
+    1, of the factors that are colours, for the worlds that this package renders.
     """
 
     images: LazyImages | np.ndarray
     factors: np.ndarray | None
     factor_names: tuple[str, ...]
     factor_sizes: tuple[int, ...]
+    colours: Mapping[str, np.ndarray] = {}
 
 
 def load_dataset(name: str = "rooms3d", data_dir: Path | str | None = None) -> Dataset:
@@ -50,8 +58,9 @@ def load_dataset(name: str = "rooms3d", data_dir: Path | str | None = None) -> D
     downloads; `prepare_dataset` and `dyga data prepare NAME` do. ValueError for an unknown name and for a data set that is not
     prepared, RuntimeError if a package of the extra `data` is missing.
     """
-    if name == "rooms3d":
-        return Dataset(Rooms3D(data_dir), FACTORS.table(), FACTORS.names, FACTORS.sizes)
+    if name in RENDERED:
+        images = RENDERED[name](data_dir)
+        return Dataset(images, images.factors, images.factor_names, images.factor_sizes, images.colours)
     if name.startswith("folder:"):
         return Dataset(FolderImages(name.removeprefix("folder:")), None, (), ())
     if name in CATALOG:

@@ -12,6 +12,8 @@ from pathlib import Path
 import nbformat
 import numpy as np
 import pandas as pd
+from matplotlib.font_manager import FontProperties
+from matplotlib.mathtext import math_to_image
 from nbconvert import HTMLExporter
 from PIL import Image
 from pygments.formatters import HtmlFormatter
@@ -133,11 +135,14 @@ def _latex(text: str) -> str:
 
 def _body(executed: Path, code: bool) -> str:
     """A notebook's prose and outputs as HTML: figures inside it, no widgets (each has a picture beside it),
-    no scripts, no progress bars; the code only on request."""
+    no scripts, no progress bars; the code only on request, and with it the cells tagged `notebook-only`."""
     notebook = nbformat.read(executed, as_version=4)
     notebook.metadata.pop("widgets", None)
+    notebook.cells = [cell for cell in notebook.cells if code or "notebook-only" not in cell.metadata.get("tags", [])]
     for cell in notebook.cells:
-        if cell.cell_type == "code":
+        if cell.cell_type == "markdown":
+            cell.source = re.sub(r"\$\$(.+?)\$\$|\$([^$\n]+)\$", _equation, cell.source)
+        else:
             cell.outputs = [output for output in cell.outputs if _shown(output)]
     exporter = HTMLExporter(
         template_name="basic",
@@ -148,6 +153,15 @@ def _body(executed: Path, code: bool) -> str:
     )
     body, _ = exporter.from_notebook_node(notebook, resources={"metadata": {"path": str(executed.parent)}})
     return body
+
+
+def _equation(found: re.Match) -> str:
+    """LaTeX between dollar signs as an image, since a page without scripts cannot set it."""
+    buffer, latex = io.BytesIO(), found[1] or found[2]
+    math_to_image(f"${latex}$", buffer, format="svg", dpi=72, prop=FontProperties(size=13))
+    size = "" if found[1] else ' style="display: inline; margin: 0"'
+    address = f"data:image/svg+xml;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return f'<img alt="{html.escape(latex)}" src="{address}"{size}>'
 
 
 def _shown(output: nbformat.NotebookNode) -> bool:

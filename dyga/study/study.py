@@ -27,6 +27,13 @@ from dyga.study import report
 from dyga.study.workers import run_workers
 
 
+class NotTrained(FileNotFoundError):
+    """Says which notebook to run first. A notebook shows this sentence alone, without a traceback."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [str(self)]
+
+
 @dataclass(frozen=True)
 class Study:
     """One data set, one profile, some variants and seeds, and where their runs and figures live: runs/ and figures/ in `root`.
@@ -71,12 +78,12 @@ class Study:
         return self.runs / f"{config.variant}-seed{config.seed}"
 
     def finished(self) -> dict[tuple[str, int], Path]:
-        """(variant, seed) -> folder, variants in the table's order. FileNotFoundError names the notebook to run first."""
+        """(variant, seed) -> folder, variants in the table's order. NotTrained names the notebook to run first."""
         wanted = sorted(self.configs(), key=lambda c: (list(VARIANTS).index(c.variant), c.seed))
         folders = {(c.variant, c.seed): self.folder(c) for c in wanted}
         missing = [f.name for f in folders.values() if not (f / "metrics.json").exists()]
         if missing:
-            raise FileNotFoundError(f"not trained yet: {', '.join(missing)}. Run notebook 02_training first")
+            raise NotTrained(f"{self.name} is not trained yet ({', '.join(missing)}). Run notebook 02_training first.")
         return folders
 
     def baseline_folders(self) -> dict[int, Path]:
@@ -84,11 +91,11 @@ class Study:
         return {seed: self.runs / f"baselines-seed{seed}" for seed in parse_numbers(self.seeds, "seeds", 0, 10_000)}
 
     def baselines(self) -> dict[tuple[str, int], dict]:
-        """(method, seed) -> what was measured of it, with its `seconds`. FileNotFoundError as in `finished`."""
+        """(method, seed) -> what was measured of it, with its `seconds`. NotTrained as in `finished`."""
         found = {}
         for seed, folder in self.baseline_folders().items():
             if not _is_finished(folder):
-                raise FileNotFoundError(f"not trained yet: {folder.name}. Run notebook 02_training first")
+                raise NotTrained(f"{self.name} is not trained yet ({folder.name}). Run notebook 02_training first.")
             measured = json.loads((folder / "metrics.json").read_text())
             found |= {(method, seed): values for method, values in measured.items()}
         return found
@@ -143,10 +150,10 @@ class Study:
         return figure
 
     def saved_figure(self, name: str, notebook: str) -> Image:
-        """A figure that `notebook` has saved, to show it again. FileNotFoundError names the notebook if it has not."""
+        """A figure that `notebook` has saved, to show it again. NotTrained names the notebook if it has not."""
         path = self.figures / f"{name}.png"
         if not path.exists():
-            raise FileNotFoundError(f"no figure {name} yet. Run notebook {notebook} first")
+            raise NotTrained(f"{self.name} has no figure {name} yet. Run notebook {notebook} first.")
         return Image(path.read_bytes(), width=860, alt=json.loads(path.with_suffix(".json").read_text())["label"])
 
     def save_table(self, table: pd.DataFrame, name: str, caption: str, **provenance) -> pd.DataFrame:

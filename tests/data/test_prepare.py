@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from dyga.__main__ import main
-from dyga.config import DATASETS as CONFIG_DATASETS
-from dyga.data import CATALOG, DATASETS, load_dataset, prepare, prepare_dataset, readers
+from dyga.data import CATALOG, DATASETS, RENDERED, load_dataset, prepare, prepare_dataset, readers
 from dyga.data.catalog import RemoteFile, Source
 from dyga.data.factors import Factors
 
@@ -155,9 +154,9 @@ def test_what_is_not_prepared_or_damaged_says_what_to_do(small):
 
 
 def test_the_catalogue_is_consistent():
-    counts = {"rooms3d": len(load_dataset("rooms3d").images)} | {name: source.count for name, source in CATALOG.items()}
-    assert counts == CONFIG_DATASETS and DATASETS == tuple(CONFIG_DATASETS)
-    for source in CATALOG.values():
+    assert tuple(DATASETS) == (*RENDERED, *CATALOG)
+    for name, source in CATALOG.items():
+        assert DATASETS[name] == (source.count, len(source.factors.names if source.factors else source.attributes))
         assert source.licence and all(len(file.digest) in (32, 64) for file in source.files)
         assert (source.factors is None) != (not source.attributes)
         assert source.factors is None or len(source.factors) == source.count
