@@ -56,7 +56,6 @@ TABLES = [
     "downstream",
     "summary",
     "interventions",
-    "answers",
 ]
 TABLES += ["ablation_runs", "ablation_summary", "ablation_answers", "ablation_factors", "ablation_long", "ablation_longer"]
 
