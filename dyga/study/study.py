@@ -156,6 +156,13 @@ class Study:
             raise NotTrained(f"{self.name} has no figure {name} yet. Run notebook {notebook} first.")
         return Image(path.read_bytes(), width=860, alt=json.loads(path.with_suffix(".json").read_text())["label"])
 
+    def saved_table(self, name: str, notebook: str) -> pd.DataFrame:
+        """A table that `notebook` has saved. NotTrained names the notebook if it has not."""
+        path = self.figures / f"{name}.csv"
+        if not path.exists():
+            raise NotTrained(f"{self.name} has no table {name} yet. Run notebook {notebook} first.")
+        return pd.read_csv(path)
+
     def save_table(self, table: pd.DataFrame, name: str, caption: str, **provenance) -> pd.DataFrame:
         """Writes figures/<name>.csv, .tex, .html and .json; returns the table, for the notebook to show."""
         self.figures.mkdir(parents=True, exist_ok=True)

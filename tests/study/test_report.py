@@ -64,6 +64,19 @@ def test_the_report_leaves_out_code_widgets_scripts_and_progress_bars(page):
         assert unwanted not in page, unwanted
 
 
+def test_equations_become_pictures_and_cells_for_the_notebook_stay_out_of_the_report(tmp_path):
+    prose = new_markdown_cell("# Idea\n\nA channel $c$ costs 5 dollars:\n\n$$\\tilde h = \\frac{m}{1-p}\\,h$$")
+    try_it = new_markdown_cell("change the number", metadata={"tags": ["notebook-only"]})
+    nbformat.write(new_notebook(cells=[prose, try_it]), tmp_path / "02_idea.ipynb")
+    gathered = report.gather([tmp_path / "02_idea.ipynb"], tmp_path / "report.html", "R", {}).read_text("utf-8")
+    own = report.notebook_html(tmp_path / "02_idea.ipynb", tmp_path / "02_idea.html").read_text("utf-8")
+    for page in (gathered, own):
+        assert page.count('src="data:image/svg+xml;base64,') == 2
+        assert "$" not in re.sub(r"<style>.*?</style>", "", page, flags=re.DOTALL)
+        assert 'alt="\\tilde h = \\frac{m}{1-p}\\,h"' in page
+    assert "change the number" not in gathered and "change the number" in own
+
+
 def test_headings_sink_below_the_title_and_the_contents_lead_to_them(page):
     assert len(re.findall("<h1", page)) == 1
     links = re.findall(r'<li><a href="#([^"]+)">([^<]+)</a>', page)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from dyga.study import workers
+from dyga.study import Study, workers
 
 
 def executable(path: Path, text: str) -> None:
@@ -58,6 +58,20 @@ def test_workers_run_side_by_side_and_a_failed_one_is_named(tmp_path, monkeypatc
     executable(tmp_path / "fail", "echo first; echo out of luck; exit 3")
     with pytest.raises(RuntimeError, match=r"four failed: out of luck \(see .*four/output.txt\)"):
         workers.run_workers([[str(tmp_path / "fail"), str(tmp_path / "four")]])
+
+
+def test_what_is_missing_names_the_notebook_to_run_first(tmp_path):
+    """In a notebook the sentence stands alone, without a traceback."""
+    study = Study(profile="smoke", root=str(tmp_path))
+    for call, number in (
+        (study.finished, "02"),
+        (study.baselines, "02"),
+        (lambda: study.saved_figure("traversals", "06_latent_traversal"), "06"),
+        (lambda: study.saved_table("interventions", "06_latent_traversal"), "06"),
+    ):
+        with pytest.raises(FileNotFoundError, match=rf"^rooms3d-smoke .*\. Run notebook {number}_\w+ first\.$") as caught:
+            call()
+        assert caught.value._render_traceback_() == [str(caught.value)]
 
 
 @pytest.mark.parametrize(("task", "calls"), [
