@@ -1,5 +1,7 @@
 """Figures of images: their layout and their overlays."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -58,7 +60,7 @@ def test_names_above_many_columns_are_slanted_and_inside_the_figure(columns, sla
     assert {text.get_rotation() for text in labels} == {slant}
     boxes = [text.get_window_extent() for text in labels]
     assert max(box.y1 for box in boxes) <= figure.bbox.y1 + 1 and min(box.x0 for box in boxes) >= 0
-    assert slant or all(first.x1 <= second.x0 for first, second in zip(boxes, boxes[1:], strict=False))
+    assert slant or all(first.x1 <= second.x0 for first, second in pairwise(boxes))
 
 
 @pytest.mark.parametrize(
