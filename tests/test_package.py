@@ -143,6 +143,13 @@ def test_what_the_base_needs_is_in_the_base():
     assert third_party(rooms) - lazy <= base
 
 
+def test_only_the_data_room_knows_the_factors_of_a_data_set():
+    names = {name for world in RENDERED.values() for name in sys.modules[world.__module__].FACTORS.names if "_" in name}
+    for path in [*(path for path in FILES if room(path) != "data"), *ROOT.glob("notebooks/*.ipynb")]:
+        known = {name for name in (*names, "ravel_multi_index") if name in code(path)}
+        assert not known, f"{path.name} knows {known}"
+
+
 def test_dependency_files_are_in_step():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     lock = (ROOT / "requirements.lock").read_text()

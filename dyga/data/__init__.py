@@ -14,7 +14,7 @@ from dyga.data.arm3d import Arm3D
 from dyga.data.catalog import CATALOG
 from dyga.data.faces2d import Faces2D
 from dyga.data.faces2d_correlated import Faces2DCorrelated
-from dyga.data.factors import Factors
+from dyga.data.factors import Factors, rows_along
 from dyga.data.rooms3d import Rooms3D
 from dyga.data.sources import FolderImages, read_image
 from dyga.data.store import LazyImages, default_data_dir
@@ -32,6 +32,7 @@ __all__ = [
     "load_dataset",
     "prepare_dataset",
     "read_image",
+    "rows_along",
 ]
 
 RENDERED = {"rooms3d": Rooms3D, "arm3d": Arm3D, "faces2d": Faces2D, "faces2d_correlated": Faces2DCorrelated}

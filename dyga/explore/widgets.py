@@ -16,7 +16,7 @@ from dyga import plots
 from dyga.data import read_image
 from dyga.explore.run import GRID_SIZE, Run, Unit
 
-SHOWN = 6  # units with a control at first; in a traversal, a checkbox shows the others
+SHOWN = 12  # units with a control at first; in a traversal, a checkbox shows the others
 STRIP = 8  # images along a unit's range
 
 
@@ -207,7 +207,7 @@ class InterchangeExplorer(Explorer):
         self.target = ImageChooser(images, first[1], "target", self.show)
         self.ticks = [ipywidgets.Checkbox(False, description=str(u), indent=False, layout={"width": "240px"}) for u in self.units]
         self.whole = ipywidgets.Checkbox(False, description="include all units of the same factor", indent=False)
-        self.whole.disabled = self.units[0].factor is None
+        self.whole.disabled = not self.units[0].factors
         self.views = {name: _view(192) for name in ("source", "target", "result")}
         self._decode = lru_cache(maxsize=1_024)(self._decode_interchange)
         for box in (*self.ticks, self.whole):
@@ -270,10 +270,11 @@ class AnchorExplorer(Explorer):
         self.scatter.value = self._draw(self.unit.value, self.anchor.value)
 
     def _draw_scatter(self, number: int, anchor: int) -> bytes:
-        unit, names = self.units[number], list(self._run.data.factor_names)
-        values = self._factors[:, names.index(unit.factor)] if unit.factor and self._factors is not None else None
+        unit, data = self.units[number], self._run.data
+        factor = unit.factors[0] if unit.factors and self._factors is not None else ""
+        values = self._factors[:, data.factor_names.index(factor)] if factor else None
         means = self._run.anchors_along(unit.index)[1]
-        points = plots.cloud(self._points[:, unit.index], means, values, unit.factor or "")
+        points = plots.cloud(self._points[:, unit.index], means, values, factor, data.colours.get(factor))
         buffer = io.BytesIO()
         plots.anchor_scatter({str(unit): points}, marked=anchor).savefig(buffer, format="png", dpi=100)
         return buffer.getvalue()

@@ -137,8 +137,11 @@ def _by_seed(runs: pd.DataFrame, variants: list[str], measures: list[str]) -> pd
     return rows[measures].mean()[rows.size() == len(variants)]
 
 
+REFERENCE_DATASET = "rooms3d"
+
+
 def reference(folder: Path | str, profile: str = "quick") -> pd.DataFrame:
-    """The `table` of the runs that come with the project: `quick`, `long` or `longer` (ablation_*.csv in `folder`,
+    """The `table` of the runs on rooms3d that come with the project: `quick`, `long` or `longer` (ablation_*.csv in `folder`,
     figures/reference of a checkout)."""
     return pd.read_csv(Path(folder) / f"ablation_{profile}.csv")
 

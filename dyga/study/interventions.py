@@ -13,7 +13,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dyga import metrics
 from dyga.checkpoint import load_model, save_model
 from dyga.config import Config
 from dyga.data import load_dataset
@@ -124,8 +123,7 @@ def _measure(run: Run, places: int = 6, steps: int = 5) -> list[dict]:
     data, count, classifier = run.data, run.config.intervention_images, load_factor_classifier(run)
     rows = np.random.default_rng(7).choice(len(data.images), 2 * count, replace=False)
     features, truth = run.encode(data.images[rows]), data.factors[rows]
-    # One-to-one assignment of units to factors, since a unit may follow two factors nearly as well.
-    best = metrics.unit_order(np.array(run.metrics["nmi"]))[: len(data.factor_names)]
+    best = run.metrics["best_units"]  # a unit may be the best of two factors
 
     def decoded(changed: np.ndarray) -> np.ndarray:
         return read(classifier, run.decode(changed, steps))
@@ -136,7 +134,7 @@ def _measure(run: Run, places: int = 6, steps: int = 5) -> list[dict]:
     records = []
     for factor, name in enumerate(data.factor_names):
         decoded_accuracy = float((untouched[:, factor] == truth[:, factor]).mean())
-        unit = int(best[factor])
+        unit = best[factor]
         along = np.repeat(features[:count, None], places, axis=1)
         along[:, :, unit] = grid[:, unit]
         readings = decoded(along.reshape(-1, *features.shape[1:])).reshape(count, places, -1)
@@ -144,7 +142,7 @@ def _measure(run: Run, places: int = 6, steps: int = 5) -> list[dict]:
         record = {"factor": name, "decoded_accuracy": decoded_accuracy}
         shares = {"changed": changed, "kept": kept, "isolated": isolated, "count": count}
         records.append(record | {"moved": "traversal", "units": [unit]} | shares)
-        for moved, units in (("interchange, one unit", [unit]), ("interchange, all units", run.following(Unit(unit, name)))):
+        for moved, units in (("interchange, one unit", [unit]), ("interchange, all units", run.following(Unit(unit, (name,))))):
             swapped = features[:count].copy()
             swapped[:, units] = features[count:, units]
             followed, kept, isolated, pairs = interchange_scores(decoded(swapped), source, target, factor)

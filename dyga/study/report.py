@@ -79,6 +79,9 @@ def _write(path: Path, text: str) -> Path:
     return path
 
 
+PUBLISHED_METRICS = {"factor_vae_score": "FactorVAE score", "dci_disentanglement": "DCI", "tad": "TAD", "fid": "FID"}
+
+
 def published_rows(table: str, dataset: str) -> pd.DataFrame:
     """The paper's published numbers, a row per method: `method`, then each metric's mean and, as
     `<metric>_std`, its standard deviation (NaN where not reported); the source is in the frame's
@@ -97,6 +100,31 @@ def published_rows(table: str, dataset: str) -> pd.DataFrame:
     frame = pd.DataFrame(rows, columns=columns)
     frame.attrs["source"] = published["source"]
     return frame
+
+
+def published_beside(dataset: str) -> pd.DataFrame | None:
+    """The `published_rows` of a data set, or of the one that an embedded world resembles; None if nothing is published. `attrs`
+    has the published data set's `title`."""
+    published = json.loads(resources.files(__package__).joinpath("published.json").read_text("utf-8"))
+    dataset = published["beside"].get(dataset, dataset)
+    table = next((name for name, entry in published.items() if name.startswith("table") and dataset in entry["datasets"]), None)
+    if table is None:
+        return None
+    frame = published_rows(table, dataset)
+    frame.attrs["title"] = published["titles"][dataset]
+    return frame
+
+
+def as_printed(published: pd.DataFrame | None) -> pd.DataFrame:
+    """Published rows for a table: `from`, `method` and each metric as `0.981 ± 0.004`."""
+    if published is None:
+        return pd.DataFrame()
+    rows = pd.DataFrame({"from": f"published: {published.attrs['title']}", "method": published["method"]})
+    for name, title in PUBLISHED_METRICS.items():
+        if name in published:
+            pairs = zip(published[name], published[f"{name}_std"], strict=True)
+            rows[title] = [mean_spread([mean], spread, digits=1 if name == "fid" else 3) for mean, spread in pairs]
+    return rows
 
 
 def mean_spread(values: Sequence[float], spread: float | None = None, digits: int = 3) -> str:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from dyga import load_run
+from dyga.explore.run import Unit, named_unit
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +43,31 @@ def test_codes_are_first_principal_components(run):
     for unit in [u.index for u in run.active_units[:3]]:
         expected = PCA(1).fit_transform(features[:, unit])[:, 0]
         assert abs(np.corrcoef(expected, codes[:, unit])[0, 1]) > 0.9999
+
+
+@pytest.mark.parametrize(
+    ("nmi", "name", "text"),
+    [
+        ([0.02, 0.71, 0.3], "object hue", "object hue .71 (unit 4)"),
+        ([0.56, 0.1, 0.30], "scale + eyes open", "scale .56 + eyes open .30 (unit 4)"),
+        ([0.12, 0.11, 0.11], "scale + object hue", "scale .12 + object hue .11 (unit 4)"),
+        ([0.03, 0.03, 0.02], "scale", "scale .03 (unit 4)"),
+        ([1.0, 0.5, 0.9], "scale + eyes open", "scale 1.00 + eyes open .90 (unit 4)"),
+    ],
+)
+def test_a_unit_is_named_after_the_one_or_two_factors_that_it_follows(nmi, name, text):
+    unit = named_unit(4, np.array(nmi), ("scale", "object_hue", "eyes_open"))
+    assert (unit.name, str(unit)) == (name, text)
+    assert (Unit(4).name, str(Unit(4))) == ("unit 4", "unit 4")
+
+
+def test_each_factor_s_best_unit_comes_first(run):
+    nmi, active = np.array(run.metrics["nmi"]), run.active
+    best = list(dict.fromkeys(u for u in nmi.argmax(axis=0).tolist() if active[u]))
+    assert [unit.index for unit in run.active_units][: len(best)] == best
+    assert {unit.index for unit in run.active_units} == set(np.flatnonzero(active).tolist())
+    group = run.following(Unit(best[0], (run.data.factor_names[0],)))
+    assert set(group) == {best[0]} | {u for u in range(len(nmi)) if active[u] and nmi[u].argmax() == 0}
 
 
 def test_traverse_holds_the_other_units(run, images):

@@ -156,6 +156,29 @@ def test_published_numbers_are_the_papers():
     assert celeba.loc["DyGA+SD (paper)", ["tad", "fid"]].tolist() == [0.954, 13.0]
 
 
+@pytest.mark.parametrize(
+    ("dataset", "title", "metrics", "first"),
+    [
+        ("rooms3d", "Shapes3D", ["FactorVAE score", "DCI"], "0.840 ± 0.066"),
+        ("shapes3d", "Shapes3D", ["FactorVAE score", "DCI"], "0.840 ± 0.066"),
+        ("arm3d", "MPI3D toy", ["FactorVAE score", "DCI"], "0.152 ± 0.025"),
+        ("faces2d", "CelebA", ["TAD", "FID"], "0.088 ± 0.043"),
+        ("faces2d_correlated", "CelebA", ["TAD", "FID"], "0.088 ± 0.043"),
+    ],
+)
+def test_a_world_is_shown_beside_the_data_set_that_it_resembles(dataset, title, metrics, first):
+    published = report.published_beside(dataset)
+    printed = report.as_printed(published)
+    assert published.attrs["title"] == title and list(printed) == ["from", "method", *metrics]
+    assert printed["from"][0] == f"published: {title}" and printed[metrics[0]][0] == first
+    assert not printed.isna().any(axis=None)
+
+
+def test_nothing_is_published_for_other_data_sets():
+    assert report.published_beside("dsprites") is None and report.published_beside("folder:/x") is None
+    assert report.as_printed(None).empty
+
+
 @pytest.mark.parametrize("table, dataset", [("table1", "rooms3d"), ("table2", "shapes3d"), ("table9", "celeba")])
 def test_what_was_not_published_is_refused_with_the_choices(table, dataset):
     choices = "table1: cars3d, shapes3d, mpi3d_toy; table2: celeba"
