@@ -22,6 +22,7 @@ from dyga.config import (
     parse_variants,
     study_name,
 )
+from dyga.processes import end_interrupted, end_on_signals, end_with_parent
 from dyga.provenance import checkout
 
 ROOT = checkout() or Path.cwd()
@@ -41,6 +42,9 @@ class Parser(argparse.ArgumentParser):
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs one command. Exit code 2 with one line for bad input, 1 for a failure, 130 for Ctrl-C."""
+    if arguments is None:  # as a command, not from Python
+        end_on_signals()
+        end_with_parent()
     parser = Parser(prog="dyga", description="Latent units via diffusion models: reproduce, train, evaluate.")
     commands = parser.add_subparsers(dest="command", required=True, parser_class=Parser, metavar="COMMAND")
     for name, function in COMMANDS.items():
@@ -58,7 +62,7 @@ def main(arguments: list[str] | None = None) -> None:
     except (RuntimeError, OSError, FloatingPointError) as error:
         _fail(1, error)
     except KeyboardInterrupt:
-        _fail(130, "interrupted: the same command goes on from here")
+        end_interrupted()
 
 
 def _fail(code: int, message: object) -> NoReturn:
@@ -188,8 +192,6 @@ def reproduce(options: argparse.Namespace) -> None:
 
     root = Path(options.out).resolve() if options.out else ROOT
     data_dir = options.data_dir or (str(root / "data") if options.out else "")
-    if options.out:
-        Path(data_dir).mkdir(parents=True, exist_ok=True)
     study = Study(
         options.dataset, options.profile, options.variants, options.seeds, str(root), data_dir, options.set, options.name
     )
