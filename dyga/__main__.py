@@ -268,8 +268,9 @@ def data(options: argparse.Namespace) -> None:
         print(f"rooms3d          480,000 images, rendered by this package, always there (in {where})")
         for name, source in CATALOG.items():
             state = "prepared" if (where / name / "state.json").exists() else "not prepared"
-            origin = source.files[0].url.split("/")[2] if source.files[0].url else "by hand"
-            print(f"{name:15}  {source.count:,} images, from {origin}, licence: {source.licence}; {state}")
+            url, names = source.files[0].url, " and ".join(file.name for file in source.files)
+            origin = f"from {url.split('/')[2]}" if url else f"to be downloaded manually ({names} in {where})"
+            print(f"{name:15}  {source.count:,} images, {origin}, licence: {source.licence}; {state}")
         return
     dataset = prepare_dataset(options.dataset, _data_dir(options))
     pairs = zip(dataset.factor_names, dataset.factor_sizes, strict=True)

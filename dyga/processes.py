@@ -1,8 +1,12 @@
-"""How a process ends: on Ctrl-C or another signal, and when the process that started it has ended."""
+"""How processes end: on Ctrl-C or another signal, and with the process that started them.
+
+`python -m dyga.processes COMMAND ...` runs a command; a signal ends the command and all that it has started.
+"""
 
 import os
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -75,3 +79,18 @@ def end_processes(numbers: Iterable[int]) -> None:
             with suppress(psutil.NoSuchProcess):
                 end(process)
         family = psutil.wait_procs(family, GRACE)[1]
+
+
+def run(command: list[str]) -> NoReturn:
+    """Runs a command in a session of its own, so that a terminal's Ctrl-C reaches this process alone; exits with its code."""
+    end_on_signals()
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
+    try:
+        raise SystemExit(process.wait())
+    except KeyboardInterrupt:
+        end_processes([process.pid])
+        end_interrupted()
+
+
+if __name__ == "__main__":
+    run(sys.argv[1:])
