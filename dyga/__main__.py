@@ -22,6 +22,7 @@ from dyga.config import (
     parse_variants,
     study_name,
 )
+from dyga.processes import end_interrupted, end_on_signals, end_with_parent
 from dyga.provenance import checkout
 
 ROOT = checkout() or Path.cwd()
@@ -41,6 +42,9 @@ class Parser(argparse.ArgumentParser):
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs one command. Exit code 2 with one line for bad input, 1 for a failure, 130 for Ctrl-C."""
+    if arguments is None:  # as a command, not from Python
+        end_on_signals()
+        end_with_parent()
     parser = Parser(prog="dyga", description="Latent units via diffusion models: reproduce, train, evaluate.")
     commands = parser.add_subparsers(dest="command", required=True, parser_class=Parser, metavar="COMMAND")
     for name, function in COMMANDS.items():
@@ -58,7 +62,7 @@ def main(arguments: list[str] | None = None) -> None:
     except (RuntimeError, OSError, FloatingPointError) as error:
         _fail(1, error)
     except KeyboardInterrupt:
-        _fail(130, "interrupted: the same command goes on from here")
+        end_interrupted()
 
 
 def _fail(code: int, message: object) -> NoReturn:
@@ -188,8 +192,6 @@ def reproduce(options: argparse.Namespace) -> None:
 
     root = Path(options.out).resolve() if options.out else ROOT
     data_dir = options.data_dir or (str(root / "data") if options.out else "")
-    if options.out:
-        Path(data_dir).mkdir(parents=True, exist_ok=True)
     study = Study(
         options.dataset, options.profile, options.variants, options.seeds, str(root), data_dir, options.set, options.name
     )
@@ -267,8 +269,9 @@ def data(options: argparse.Namespace) -> None:
             print(f"{name:18}  {DATASETS[name].images:,} images, rendered by this package, always there (in {where})")
         for name, source in CATALOG.items():
             state = "prepared" if (where / name / "state.json").exists() else "not prepared"
-            origin = source.files[0].url.split("/")[2] if source.files[0].url else "by hand"
-            print(f"{name:18}  {source.count:,} images, from {origin}, licence: {source.licence}; {state}")
+            url, names = source.files[0].url, " and ".join(file.name for file in source.files)
+            origin = f"from {url.split('/')[2]}" if url else f"to be downloaded manually ({names} in {where})"
+            print(f"{name:18}  {source.count:,} images, {origin}, licence: {source.licence}; {state}")
         return
     dataset = prepare_dataset(options.dataset, _data_dir(options))
     pairs = zip(dataset.factor_names, dataset.factor_sizes, strict=True)

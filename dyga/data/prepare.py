@@ -30,7 +30,7 @@ def prepare(name: str, source: Source, data_dir: Path) -> Path:
     target, partial = data_dir / name, data_dir / f"{name}.partial"
     if (target / "state.json").exists():
         return target
-    files = [find_or_fetch(file, data_dir / "downloads") for file in source.files]
+    files = [find_or_fetch(file, data_dir) for file in source.files]
     partial.mkdir(parents=True, exist_ok=True)
     shards = [partial / f"data-{i:05d}.arrow" for i in range(-(-source.count // SHARD))]
     done = next((i for i, shard in enumerate(shards) if not shard.exists()), len(shards))

@@ -14,7 +14,7 @@ from dyga.config import Config
 from dyga.data import load_dataset
 from dyga.data.store import LazyImages
 from dyga.method.diffusion import to_tensor
-from dyga.provenance import describe, exit_if_orphaned, locked, write_json
+from dyga.provenance import describe, locked, write_json
 from dyga.seeds import sample_rows, step_seed
 from dyga.study.beta_tcvae import BetaTCVAE
 from dyga.study.evaluation import score
@@ -84,7 +84,6 @@ def fit_beta_tcvae(config: Config, images: LazyImages) -> Encoder:
     model = BetaTCVAE(config.units, config.extractor_kernels, config.extractor_channels)
     optimiser = torch.optim.Adam(model.parameters(), lr=min(config.lr, 3e-3))
     for step in tqdm(range(config.steps // 2), "beta-TCVAE", mininterval=10, ascii=True):
-        exit_if_orphaned()
         seed = step_seed(config.seed, step + 1)
         rows = np.random.default_rng(seed).integers(len(images), size=config.batch)
         loss = model.loss(to_tensor(images[rows]), torch.Generator().manual_seed(seed))

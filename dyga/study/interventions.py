@@ -18,7 +18,7 @@ from dyga.config import Config
 from dyga.data import load_dataset
 from dyga.explore.run import Run, Unit
 from dyga.method.diffusion import to_tensor
-from dyga.provenance import describe, exit_if_orphaned, locked, write_json
+from dyga.provenance import describe, locked, write_json
 from dyga.seeds import step_seed
 from dyga.study.factor_classifier import FactorClassifier
 
@@ -38,7 +38,6 @@ def train_factor_classifier(config: Config, folder: Path, data_dir: Path | None 
         classifier, peak = FactorClassifier(data.factor_sizes), 4e-3
         optimiser = torch.optim.AdamW(classifier.parameters(), fused=True)
         for step in range(steps):
-            exit_if_orphaned()
             optimiser.param_groups[0]["lr"] = peak * min(1, (step + 1) / 50, 2 * (steps - step) / steps)
             seed = step_seed(0, step, stream=2)
             rows = np.random.default_rng(seed).integers(len(data.images), size=64)

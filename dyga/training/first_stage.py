@@ -16,7 +16,7 @@ from dyga.config import Config
 from dyga.data import load_dataset
 from dyga.method.diffusion import to_tensor
 from dyga.method.first_stages import FIRST_STAGES
-from dyga.provenance import describe, exit_if_orphaned, locked, write_atomically, write_json
+from dyga.provenance import describe, locked, write_atomically, write_json
 from dyga.seeds import sample_rows, step_seed
 from dyga.training.vqgan_loss import VQGANLoss, lpips, missing_weights
 
@@ -58,7 +58,6 @@ def train_first_stage(config: Config, folder: Path, data_dir: Path | None = None
             for name, part in parts.items():
                 part.load_state_dict(state[name])
         for step in tqdm(range(state["step"], steps), "first stage", mininterval=10, ascii=True):
-            exit_if_orphaned()
             parts["optimiser"].param_groups[0]["lr"] = peak * (1 - step / steps)
             rows = np.random.default_rng(step_seed(0, step)).integers(len(images), size=32)
             batch = to_tensor(images[rows]).to(device)

@@ -21,7 +21,7 @@ from dyga.checkpoint import load_resume, save_model, save_resume
 from dyga.config import Config, check_batch, from_json
 from dyga.data import load_dataset
 from dyga.extensions import Extension, build_model
-from dyga.provenance import exit_if_orphaned, locked, write_json
+from dyga.provenance import locked, write_json
 from dyga.seeds import step_seed
 from dyga.training.batches import Batches
 from dyga.training.gradients import Gradients, make_accelerator
@@ -110,7 +110,6 @@ class Training:
         self.wrapped.train()
         start = time.monotonic() - self.seconds
         for images, latents in self.batches.along(self._rows(step) for step in range(self.done, config.steps)):
-            exit_if_orphaned()
             self.model.progress = self.done / config.steps
             self.optimiser.param_groups[0]["lr"] = learning_rate(config, self.done)
             losses, points = self.gradients.compute(self.done, images, latents)
