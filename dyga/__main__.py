@@ -12,6 +12,7 @@ from dyga.config import (
     PROFILES,
     VARIANTS,
     Config,
+    absolute_dataset,
     check_batch,
     check_name,
     check_variants,
@@ -124,7 +125,7 @@ def _check(options: argparse.Namespace) -> None:
         folder = Path(options.dataset.removeprefix("folder:")).expanduser()
         if not folder.is_dir():
             raise ValueError(f"--dataset {options.dataset}: there is no such folder")
-        options.dataset = f"folder:{folder.resolve()}"
+        options.dataset = absolute_dataset(options.dataset)
     if "set" in options:
         wrong = [text for text in options.set if "=" not in text]
         if wrong:
@@ -188,8 +189,6 @@ def reproduce(options: argparse.Namespace) -> None:
 
     root = Path(options.out).resolve() if options.out else ROOT
     data_dir = options.data_dir or (str(root / "data") if options.out else "")
-    if options.out:
-        Path(data_dir).mkdir(parents=True, exist_ok=True)
     study = Study(
         options.dataset, options.profile, options.variants, options.seeds, str(root), data_dir, options.set, options.name
     )
@@ -228,7 +227,8 @@ def first_stage(options: argparse.Namespace) -> None:
 
 def factor_classifier(options: argparse.Namespace) -> None:
     """Train the classifier that reads factors from decoded images."""
-    from dyga.study.interventions import CLASSIFIER, train_factor_classifier
+    from dyga.kept import CLASSIFIER
+    from dyga.study.interventions import train_factor_classifier
 
     config = options.config
     folder = Path(options.folder) if options.folder else _study_folder(config) / CLASSIFIER

@@ -215,6 +215,8 @@ def ray_cast() -> np.ndarray:
 class Rooms3D(LazyImages):
     """Images (480000, 64, 64, 3) uint8 of rooms3d, coloured when indexed. The ray-cast shades are cached in `data_dir`."""
 
+    version = 1  # part of the data's identity: raise it when the images change (test_golden_colours)
+
     def __init__(self, data_dir: Path | str | None = None) -> None:
         super().__init__(len(FACTORS), SIZE, SIZE)
         path = (default_data_dir() if data_dir is None else Path(data_dir)) / "rooms3d.npz"
