@@ -208,7 +208,9 @@ def train(options: argparse.Namespace) -> None:
 
     config, main_process = options.config, make_accelerator(options.config).is_main_process
     folder = Path(options.folder) if options.folder else _study_folder(config) / f"{config.variant}-seed{config.seed}"
-    with tqdm(total=config.steps, desc=folder.name, mininterval=10, ascii=True, unit="step", disable=not main_process) as bar:
+    with tqdm(
+        total=config.steps, desc=folder.name, mininterval=10, delay=1, ascii=True, unit="step", disable=not main_process
+    ) as bar:
         for record in train(config, folder, _data_dir(options)):
             bar.update(record["step"] - bar.n)
             bar.set_postfix(loss=f"{record['loss']:.3f}", refresh=False)

@@ -36,6 +36,8 @@ def check_made_of(path: Path, made_of: Mapping) -> None:
     differing = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
     if differing:
         kind = "data" if "data" in differing else "settings"
+        if kind == "data":  # its identity contains its name
+            differing.pop("dataset", None)
         shown = [f"{name} was {there or 'unknown'!r}, now {here!r}" for name, (there, here) in differing.items()]
         raise ValueError(f"{folder} was made of other {kind} ({'; '.join(shown[:4])}): {remedy}")
 
@@ -65,13 +67,18 @@ def classifier_settings(config: Config) -> dict:
 
 def check_first_stage(folder: Path, config: Config) -> Path:
     """The weights of the first stage in `folder`. ValueError unless they are there, are made of the run's data and settings, and
-    are those that the run was trained with."""
+    are those that were trained there, and that the run was trained with."""
     weights = folder / "model.safetensors"
     if not weights.exists():
         raise ValueError(f"{weights}: there is no such first stage: train it first (dyga first-stage)")
     check_made_of(folder / "config.json", first_stage_settings(config))
-    if config.first_stage_digest not in ("", file_digest(weights)):
-        raise ValueError(f"{weights} is not the first stage that {config.variant}-seed{config.seed} was trained with")
+    found = digest(weights.read_bytes())
+    try:
+        expected = {json.loads((folder / "provenance.json").read_text())["digest"], config.first_stage_digest or found}
+    except (OSError, ValueError, KeyError, TypeError):
+        raise ValueError(f"{folder / 'provenance.json'}: missing or damaged: delete the folder and train it again") from None
+    if expected != {found}:
+        raise ValueError(f"{weights} is another first stage than the run's: its digest is {found}, not {min(expected - {found})}")
     return weights
 
 
@@ -88,7 +95,7 @@ def keep_first_stage(run: Path, config: Config) -> None:
     except ValueError:  # said when it is needed
         return
     (run / FIRST_STAGE).mkdir(exist_ok=True)
-    for name in ("config.json", "model.safetensors"):  # the weights last: with them the copy is complete
+    for name in ("config.json", "provenance.json", "model.safetensors"):  # the weights last: with them the copy is complete
         try:
             os.link(source / name, run / FIRST_STAGE / name)
         except FileExistsError:
@@ -97,7 +104,6 @@ def keep_first_stage(run: Path, config: Config) -> None:
             write_atomically(run / FIRST_STAGE / name, (source / name).read_bytes())
 
 
-def file_digest(path: Path) -> str:
-    """16 hexadecimal digits of the file's BLAKE2 digest."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "blake2b").hexdigest()[:16]
+def digest(content: bytes) -> str:
+    """16 hexadecimal digits for a file's content."""
+    return hashlib.blake2b(content, digest_size=8).hexdigest()

@@ -77,12 +77,15 @@ def image_files(folder: Path) -> list[os.DirEntry]:
             raise ValueError(f"folder: {error.filename} cannot be read ({error.strerror})") from None
         folders += [entry.path for entry in visible if entry.is_dir(follow_symlinks=False)]
         images = (entry for entry in visible if entry.name.lower().endswith(IMAGE_SUFFIXES))
-        found += [entry for entry in images if entry.is_file() or _is_dangling(entry)]
+        found += filter(_is_file_or_broken, images)
     return sorted(found, key=lambda entry: entry.path.split(os.sep))
 
 
-def _is_dangling(entry: os.DirEntry) -> bool:
-    return entry.is_symlink() and not os.path.exists(entry.path)
+def _is_file_or_broken(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_file() or (entry.is_symlink() and not os.path.exists(entry.path))
+    except OSError:  # a link that leads to itself
+        return True
 
 
 def check_batch(config: Config) -> None:

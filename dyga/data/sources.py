@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from tqdm import tqdm
 
 from dyga.config import IMAGE_SUFFIXES, absolute_dataset, folder_name, image_files
@@ -55,7 +55,7 @@ class FolderImages(LazyImages):
         """A digest of all files' names, sizes and times, and of the code that reads them. It opens no file."""
         state = hashlib.blake2b(Path(__file__).read_bytes(), digest_size=16)
         for file in files:
-            with suppress(FileNotFoundError):  # a link without a target is named when it is read
+            with suppress(OSError):  # a link without a target is named when it is read
                 stat = file.stat()
                 state.update(os.fsencode(f"{file.path}\0{stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}\n"))
         return state.hexdigest()
@@ -138,6 +138,8 @@ def read_image(source: Path | BinaryIO, name: str, size: int = SIDE) -> np.ndarr
             stored.load()
             image = _rgb(_upright(stored))
         return np.array(ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS))
+    except UnidentifiedImageError:
+        raise ValueError(f"{name} cannot be read as an image (of no known format)") from None
     except Exception as error:  # Pillow reports damage by many kinds of error
         raise ValueError(f"{name} cannot be read as an image ({error or type(error).__name__})") from error
 

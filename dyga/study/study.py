@@ -25,7 +25,7 @@ from dyga.config import (
     study_name,
 )
 from dyga.data import Dataset, load_dataset
-from dyga.kept import CLASSIFIER, FIRST_STAGE, check_made_of, claim, classifier_settings, file_digest, first_stage_settings
+from dyga.kept import CLASSIFIER, FIRST_STAGE, check_made_of, claim, classifier_settings, digest, first_stage_settings
 from dyga.provenance import describe, write_json
 from dyga.study import report
 from dyga.study.workers import run_workers
@@ -151,7 +151,7 @@ class Study:
             folder = self.folder(config)
             stages = [each / FIRST_STAGE / "model.safetensors" for each in (self.runs, folder)]
             there = [stage for stage in stages if config.first_stage == "vq" and stage.exists()]
-            kept[folder] = asdict(replace(config, first_stage_digest=file_digest(there[0]) if there else ""))
+            kept[folder] = asdict(replace(config, first_stage_digest=digest(there[0].read_bytes()) if there else ""))
         return kept
 
     def _pending(self, commands: list[list[str]]) -> list[list[str]]:

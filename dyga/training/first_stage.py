@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from torch import nn
 from tqdm import tqdm
 
-from dyga.checkpoint import load_config, load_resume, save_model, save_resume
+from dyga.checkpoint import load_config, load_resume, packed, save_resume
 from dyga.config import Config
 from dyga.data import load_dataset
-from dyga.kept import claim, first_stage_settings, keep_first_stage
+from dyga.kept import claim, digest, first_stage_settings, keep_first_stage
 from dyga.method.diffusion import to_tensor
 from dyga.method.first_stages import FIRST_STAGES
 from dyga.provenance import describe, exit_if_orphaned, locked, write_atomically, write_json
@@ -87,8 +87,10 @@ def train_first_stage(config: Config, folder: Path, data_dir: Path | None = None
         seconds = round(time.monotonic() - start, 1)
         if config.first_stage == "vq":
             store_latents(stage, images, folder)
-        save_model(folder / "model.safetensors", stage)
-        write_json(folder / "provenance.json", describe(l1=error, seconds=seconds, critic=perceptual is not None, note=note))
+        weights = packed(stage)
+        measured = describe(l1=error, seconds=seconds, critic=perceptual is not None, note=note, digest=digest(weights))
+        write_json(folder / "provenance.json", measured)
+        write_atomically(folder / "model.safetensors", weights)
         (folder / "resume.pt").unlink(missing_ok=True)
         for log in folder.parent.glob("*/log.jsonl"):
             if (log.parent / "config.json").exists():

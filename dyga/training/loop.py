@@ -21,7 +21,7 @@ from dyga.checkpoint import load_resume, save_model, save_resume
 from dyga.config import Config, check_batch
 from dyga.data import Dataset, load_dataset
 from dyga.extensions import Extension, build_model
-from dyga.kept import FIRST_STAGE, check_first_stage, check_made_of, file_digest, keep_first_stage
+from dyga.kept import FIRST_STAGE, check_first_stage, check_made_of, digest, keep_first_stage
 from dyga.provenance import exit_if_orphaned, locked, write_json
 from dyga.seeds import step_seed
 from dyga.training.batches import Batches
@@ -74,7 +74,7 @@ def with_origin(config: Config, data: str, first_stage: Path) -> Config:
     the folder `first_stage`: ValueError if it is not, or is of other data or settings."""
     config = replace(config, data=data)
     if config.first_stage == "vq":
-        config = replace(config, first_stage_digest=file_digest(check_first_stage(first_stage, config)))
+        config = replace(config, first_stage_digest=digest(check_first_stage(first_stage, config).read_bytes()))
     return config
 
 

@@ -54,6 +54,7 @@ def test_the_data_set_has_the_stated_names_sizes_and_order(data_dir):
     assert data.images.dtype == np.uint8 and data.images.ndim == 4
     assert data.factors.shape == (480_000, 6) and data.factors.dtype == np.int64
     assert data.factors[[0, 15, 479_999]].tolist() == [[0] * 6, [0, 0, 0, 0, 1, 0], [9, 9, 9, 7, 3, 14]]
+    assert data.identity == "rooms3d, version 1"
     assert rooms3d.SHAPES == ("cube", "cylinder", "sphere", "capsule")
 
 
@@ -156,6 +157,8 @@ def test_the_object_darkens_the_floor_beside_it_and_not_far_away(shades):
 
 
 def test_golden_colours(rooms):
+    """If this fails since the scene was changed, its version must be raised: it tells models of the old scene from new ones."""
+    assert rooms.version == 1
     means = {
         (0, 0, 0, 0, 0, 0): [219.98, 21.67, 24.42],
         (1, 6, 9, 7, 1, 7): [145.87, 79.69, 107.11],
