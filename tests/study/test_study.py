@@ -156,10 +156,9 @@ def test_other_settings_in_a_folder_of_the_same_name_are_refused(own):
 def test_runs_of_a_vq_first_stage_belong_to_it(pictures, tmp_path):
     study = Study(f"folder:{pictures}", "paper", "full", "0", str(tmp_path), str(tmp_path))
     run, shared = study.runs / "full-seed0", study.runs / "first_stage"
-    shared.mkdir(parents=True)
+    claim(shared / "config.json", study._kept()[shared])
     (shared / "model.safetensors").write_bytes(b"one")
     claim(run / "config.json", study._kept()[run])
-    claim(shared / "config.json", study._kept()[shared])
     study.check()
     (shared / "model.safetensors").write_bytes(b"another")
     with pytest.raises(ValueError, match=r"full-seed0 was made of other settings \(first_stage_digest was '[0-9a-f]{16}', now '"):
@@ -190,7 +189,7 @@ def test_saved_figures_and_tables_of_other_data_are_not_shown(own, pictures):
     study.save_table(pd.DataFrame({"a": [1]}), "numbers", "Numbers")
     assert study.saved_figure("picture", "01_data") and study.saved_table("numbers", "01_data")["a"].tolist() == [1]
     assert json.loads((study.figures / "picture.json").read_text())["data"] == study.data.identity
-    with pytest.raises(FileNotFoundError, match="no other yet. Run notebook 01_data first"):
+    with pytest.raises(FileNotFoundError, match=r"no other yet\. Run notebook 01_data first"):
         study.saved_table("other", "01_data")
     (pictures / "1.png").unlink()
     for show in (own().saved_figure, own().saved_table):
