@@ -12,6 +12,7 @@ from dyga.config import (
     PROFILES,
     VARIANTS,
     Config,
+    absolute_dataset,
     check_batch,
     check_name,
     check_variants,
@@ -128,7 +129,7 @@ def _check(options: argparse.Namespace) -> None:
         folder = Path(options.dataset.removeprefix("folder:")).expanduser()
         if not folder.is_dir():
             raise ValueError(f"--dataset {options.dataset}: there is no such folder")
-        options.dataset = f"folder:{folder.resolve()}"
+        options.dataset = absolute_dataset(options.dataset)
     if "set" in options:
         wrong = [text for text in options.set if "=" not in text]
         if wrong:
@@ -211,7 +212,9 @@ def train(options: argparse.Namespace) -> None:
 
     config, main_process = options.config, make_accelerator(options.config).is_main_process
     folder = Path(options.folder) if options.folder else _study_folder(config) / f"{config.variant}-seed{config.seed}"
-    with tqdm(total=config.steps, desc=folder.name, mininterval=10, ascii=True, unit="step", disable=not main_process) as bar:
+    with tqdm(
+        total=config.steps, desc=folder.name, mininterval=10, delay=1, ascii=True, unit="step", disable=not main_process
+    ) as bar:
         for record in train(config, folder, _data_dir(options)):
             bar.update(record["step"] - bar.n)
             bar.set_postfix(loss=f"{record['loss']:.3f}", refresh=False)
@@ -230,7 +233,8 @@ def first_stage(options: argparse.Namespace) -> None:
 
 def factor_classifier(options: argparse.Namespace) -> None:
     """Train the classifier that reads factors from decoded images."""
-    from dyga.study.interventions import CLASSIFIER, train_factor_classifier
+    from dyga.kept import CLASSIFIER
+    from dyga.study.interventions import train_factor_classifier
 
     config = options.config
     folder = Path(options.folder) if options.folder else _study_folder(config) / CLASSIFIER

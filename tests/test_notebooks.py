@@ -12,6 +12,7 @@ from PIL import Image
 from playwright.sync_api import sync_playwright
 from sklearn.datasets import load_digits
 
+from dyga.config import study_name
 from dyga.study.reproduce import notebook_paths
 from dyga.study.study import Study
 
@@ -171,11 +172,17 @@ def test_own_images(tmp_path):
     out = ["--out", str(tmp_path / "out"), "--variants", "pruned"]
     done = dyga("reproduce", "--profile", "smoke", "--dataset", f"folder:{pictures}", *out)
     assert done.returncode == 0, done.stderr
-    values = json.loads((tmp_path / "out/runs/folder-pictures-smoke/pruned-seed0/metrics.json").read_text())
+    name = study_name("smoke", f"folder:{pictures}")
+    values = json.loads((tmp_path / f"out/runs/{name}/pruned-seed0/metrics.json").read_text())
     assert "no factors" in values["note"] and "mig" not in values
-    assert (tmp_path / "out/figures/folder-pictures-smoke/traversals.png").exists()
-    report = (tmp_path / "out/runs/folder-pictures-smoke/report.html").read_text()
+    assert (tmp_path / f"out/figures/{name}/traversals.png").exists()
+    report = (tmp_path / f"out/runs/{name}/report.html").read_text()
     assert "has no factors" in report
+    Image.new("RGB", (80, 70)).save(pictures / "000.png")
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "runs").rglob("*") if path.is_file()}
+    done = dyga("reproduce", "--profile", "smoke", "--dataset", f"folder:{pictures}", *out)
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1 and f"{name} was made of other data" in done.stderr
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "runs").rglob("*") if path.is_file()} == before
 
 
 @pytest.mark.browser

@@ -25,6 +25,7 @@ FLOORS = {
     "plots": 0,
     "data": 0,
     "checkpoint": -1,
+    "kept": -1,
     "config": -2,
     "provenance": -2,
     "seeds": -2,

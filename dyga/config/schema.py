@@ -25,6 +25,8 @@ class Config:
     seed: int = 0
     changes: str = ""  # what was changed by hand, as "steps=3000, units=16"
     extensions: tuple[str, ...] = ()  # names of the user's own extensions
+    data: str = ""  # the identity of the data, set when the training begins
+    first_stage_digest: str = ""  # of the first stage's weights, if they are trained before the run (vq)
     # first stage: image -> latent
     first_stage: str = setting("vq", "first stage: vq (the paper's autoencoder) or pooled", choices=("vq", "pooled"))
     first_stage_steps: int = setting(50_000, "training steps of the first stage", 1)
@@ -95,7 +97,7 @@ class Config:
         return json.dumps(asdict(self), indent=1)
 
 
-IDENTITY = ("profile", "dataset", "variant", "seed", "changes", "extensions")
+IDENTITY = ("profile", "dataset", "variant", "seed", "changes", "extensions", "data", "first_stage_digest")
 SETTINGS = {f.name: f.metadata for f in fields(Config) if f.name not in IDENTITY}
 TYPES = get_type_hints(Config)
 

@@ -265,6 +265,8 @@ def ray_cast() -> dict[str, np.ndarray]:
 class Arm3D(World):
     """Images (259200, 64, 64, 3) uint8 of arm3d, put together when indexed. What was ray-cast is cached in `data_dir`."""
 
+    version = 1
+
     def __init__(self, data_dir: Path | str | None = None) -> None:
         super().__init__(FACTORS, {"object_color": COLOURS / 255, "background_color": BACKDROPS / 255})
         cast = rendered("arm3d", __file__, data_dir, ray_cast)

@@ -244,6 +244,8 @@ def draw() -> dict[str, np.ndarray]:
 class Faces2D(ColouredWorld):
     """Images (384000, 64, 64, 3) uint8 of faces2d, coloured when indexed. The drawings are cached in `data_dir`."""
 
+    version = 1
+
     def __init__(self, data_dir: Path | str | None = None) -> None:
         drawn = rendered("faces2d", __file__, data_dir, draw)
         shares, fixed = (drawn[name].reshape(len(drawn[name]), *rest, -1) for name, rest in (("shares", (3,)), ("fixed", ())))

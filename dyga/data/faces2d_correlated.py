@@ -61,6 +61,8 @@ def values(index: np.ndarray) -> np.ndarray:
 class Faces2DCorrelated(World):
     """Images (200000, 64, 64, 3) uint8 of faces2d_correlated, coloured when indexed. Images may repeat."""
 
+    version = 1
+
     def __init__(self, data_dir: Path | str | None = None) -> None:
         self._faces = Faces2D(data_dir)
         super().__init__(FACTORS, self._faces.colours, values(np.arange(COUNT)))

@@ -190,6 +190,8 @@ def ray_cast() -> np.ndarray:
 class Rooms3D(ColouredWorld):
     """Images (480000, 64, 64, 3) uint8 of rooms3d, coloured when indexed. The ray-cast shades are cached in `data_dir`."""
 
+    version = 1
+
     def __init__(self, data_dir: Path | str | None = None) -> None:
         shades = rendered("rooms3d", __file__, data_dir, lambda: {"shades": ray_cast()})["shades"]
         flat = shades.reshape(len(shades), len(SURFACES), -1)

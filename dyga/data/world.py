@@ -87,7 +87,12 @@ class World(LazyImages):
 
     Without `values` (n, factors) there is one image per combination of factor values. `colours` has the RGB colours (values, 3),
     0 to 1, of the factors that are colours.
+
+    A world has a `version`, which is part of the data's identity. It must be raised when its images change, so that models of the
+    old images are not taken for models of the new ones.
     """
+
+    version: int
 
     def __init__(self, factors: Factors, colours: Mapping[str, np.ndarray], values: np.ndarray | None = None) -> None:
         self.factors = factors.table() if values is None else values

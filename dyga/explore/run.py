@@ -15,6 +15,7 @@ from dyga.checkpoint import load_config, load_model
 from dyga.config import Config
 from dyga.data import load_dataset
 from dyga.extensions import Extension, build_model
+from dyga.kept import first_stage_of
 from dyga.method.diffusion import to_images, to_tensor
 from dyga.method.first_stages import FIRST_STAGES
 
@@ -79,14 +80,18 @@ class Run:
 
     @cached_property
     def data(self):
-        """The training data set."""
-        return load_dataset(self.config.dataset, self.data_dir)
+        """The training data set. ValueError if it is not what the run was trained on."""
+        data = load_dataset(self.config.dataset, self.data_dir)
+        if data.identity != self.config.data:
+            known = self.config.data or "data that an earlier version did not record"
+            raise ValueError(f"{self.folder} was trained on {known}, now there is {data.identity}: restore that, or train anew")
+        return data
 
     @cached_property
     def first_stage(self):
-        """The pretrained first stage, shared by all runs of a study."""
+        """The pretrained first stage: the run's own copy, or that of its study. ValueError if it is not the run's."""
         stage = FIRST_STAGES[self.config.first_stage]().eval().requires_grad_(False)
-        load_model(self.folder.parent / "first_stage" / "model.safetensors", stage)
+        load_model(first_stage_of(self.folder, self.config), stage)
         return stage.to(self.device)
 
     @cached_property

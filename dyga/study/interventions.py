@@ -6,6 +6,7 @@ The paper shows interchange as pictures (its Figure 3); the numbers are the proj
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,23 +18,26 @@ from dyga.checkpoint import load_model, save_model
 from dyga.config import Config
 from dyga.data import load_dataset
 from dyga.explore.run import Run, Unit
+from dyga.kept import CLASSIFIER, check_made_of, claim, classifier_settings
 from dyga.method.diffusion import to_tensor
 from dyga.provenance import describe, locked, write_json
 from dyga.seeds import step_seed
 from dyga.study.factor_classifier import FactorClassifier
 
-CLASSIFIER = "factor_classifier"
-
 
 def train_factor_classifier(config: Config, folder: Path, data_dir: Path | None = None) -> None:
     """Trains the study's factor classifier and writes `folder`/model.safetensors, with its accuracy on pictures that are drawn
-    afresh in provenance.json. ValueError if the data set has no factors."""
+    afresh in provenance.json. ValueError if the data set has no factors, or the folder holds a classifier of other data or
+    settings."""
+    data = load_dataset(config.dataset, data_dir)
+    if data.factors is None:
+        raise ValueError(f"{config.dataset} has no factors for a classifier to read")
+    made_of = classifier_settings(replace(config, data=data.identity))
     with locked(folder):
+        claim(folder / "config.json", made_of)
         if (folder / "model.safetensors").exists():
             return
-        data, start, steps = load_dataset(config.dataset, data_dir), time.monotonic(), config.classifier_steps
-        if data.factors is None:
-            raise ValueError(f"{config.dataset} has no factors for a classifier to read")
+        start, steps = time.monotonic(), config.classifier_steps
         torch.manual_seed(0)
         classifier, peak = FactorClassifier(data.factor_sizes), 4e-3
         optimiser = torch.optim.AdamW(classifier.parameters(), fused=True)
@@ -63,9 +67,11 @@ def _soften(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def load_factor_classifier(run: Run) -> FactorClassifier:
-    """The classifier of the run's study. ValueError if it was not trained."""
+    """The classifier of the run's study. ValueError if it was not trained, or on other data."""
     classifier = FactorClassifier(run.data.factor_sizes).eval().requires_grad_(False)
-    load_model(run.folder.parent / CLASSIFIER / "model.safetensors", classifier)
+    folder = run.folder.parent / CLASSIFIER
+    check_made_of(folder / "config.json", classifier_settings(run.config))
+    load_model(folder / "model.safetensors", classifier)
     return classifier
 
 

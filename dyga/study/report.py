@@ -218,9 +218,9 @@ def notebook_html(executed: Path, path: Path) -> Path:
     return _page(Path(path), Path(executed).stem, _body(Path(executed), code=True), style)
 
 
-def gather(notebooks: Sequence[Path], path: Path, title: str, provenance: Mapping) -> Path:
+def gather(notebooks: Sequence[Path], path: Path, title: str, provenance: Mapping, note: str = "") -> Path:
     """The report: the executed notebooks' prose, figures and tables in order, without code, as one HTML file
-    that loads nothing, with a table of contents and the provenance at the end."""
+    that loads nothing, with a table of contents, a note below it, and the provenance at the end."""
     sections, contents = [], []
     for place, notebook in enumerate(map(Path, notebooks), 1):
         body = _body(notebook, code=False)
@@ -231,7 +231,8 @@ def gather(notebooks: Sequence[Path], path: Path, title: str, provenance: Mappin
         anchor, name = heading.groups() if heading else (f"section-{place}", html.escape(notebook.stem))
         contents.append(f'<li><a href="#{anchor}">{name}</a></li>')
         sections.append(f'<section id="section-{place}">\n{body}\n</section>')
-    header = f"<header><h1>{html.escape(title)}</h1>\n<nav><ol>{''.join(contents)}</ol></nav></header>"
+    header = f"<header><h1>{html.escape(title)}</h1>\n<nav><ol>{''.join(contents)}</ol></nav>"
+    header += (f"<p>{html.escape(note)}</p>" if note else "") + "</header>"
     terms = "".join(f"<dt>{html.escape(str(k))}</dt><dd>{_plain(v)}</dd>" for k, v in provenance.items())
     footer = f"<footer><dl>{terms}</dl></footer>"
     return _page(Path(path), title, _smaller("\n".join([header, *sections, footer])))

@@ -12,6 +12,7 @@ import nbformat
 import psutil
 
 from dyga.data import prepare_dataset
+from dyga.kept import CLASSIFIER, FIRST_STAGE
 from dyga.processes import end_processes
 from dyga.provenance import checkout, write_atomically
 from dyga.study import report
@@ -33,7 +34,8 @@ def notebook_paths(numbers: tuple[int, ...] | None = None) -> list[Path]:
 def reproduce(study: Study, numbers: tuple[int, ...] | None = None) -> Path:
     """Executes the notebooks with papermill and gathers runs/.../report.html; returns its path.
 
-    An executed copy whose source, parameters, package and runs are unchanged is kept. RuntimeError if a cell fails: the copy
+    An executed copy whose source, parameters, package, data and runs are unchanged is kept. ValueError if the study's folder
+    holds anything that was made of other data or settings. RuntimeError if a cell fails: the copy
     with the error is kept as <name>.failed.ipynb.
     """
     # 09 is about models of the reader's own, so a study does not need it.
@@ -46,6 +48,7 @@ def reproduce(study: Study, numbers: tuple[int, ...] | None = None) -> Path:
     start = time.monotonic()
     # Once, before the workers need it. One thread per kernel: two kernels with two threads each would wait for each other.
     prepare_dataset(study.dataset, study.data_dir or None)
+    study.check()
     for folder in (target, Path(study.data_dir)):
         folder.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -58,7 +61,8 @@ def reproduce(study: Study, numbers: tuple[int, ...] | None = None) -> Path:
     if not page.exists() or page.stat().st_mtime < newest:
         seconds = round(time.monotonic() - start, 1)
         executed.sort(key=lambda path: not path.name.startswith("07"))  # the answer comes first
-        report.gather(executed, page, title=f"dyga: {study.name}", provenance=study.origin(seconds=seconds))
+        origin = study.origin(seconds=seconds)
+        report.gather(executed, page, title=f"dyga: {study.name}", provenance=origin, note=study.first_stage_note())
     return page
 
 
@@ -123,10 +127,13 @@ def _execute(source: Path, executed: Path, study: Study) -> None:
 
 
 def _fingerprint(source: Path, parameters: dict, study: Study) -> str:
-    """A hash of what an executed notebook depends on: its source, parameters, the package and the study's results."""
+    """A hash of what an executed notebook depends on: its source, parameters, the package, the data and the study's results."""
     package = sorted(Path(__file__).parent.parent.rglob("*.py"))
-    results = [study.folder(c) / "metrics.json" for c in study.configs()] if source.stem[:2] not in ("01", "09") else []
-    digest = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode())
+    measured = [*(study.folder(config) for config in study.configs()), *study.baseline_folders().values()]
+    results = [folder / "metrics.json" for folder in measured]
+    results += [study.runs / name / "provenance.json" for name in (FIRST_STAGE, CLASSIFIER)]
+    results = [] if source.stem[:2] in ("01", "09") else results
+    digest = hashlib.sha256(json.dumps([parameters, study.data.identity], sort_keys=True).encode())
     cells = [cell.source for cell in nbformat.read(source, as_version=4).cells]
     digest.update(json.dumps(cells).encode())
     for path in [*package, *results]:

@@ -26,6 +26,7 @@ GOLDEN = {
     "faces2d": {0: (132.35, 150.79, 169.19), 128000: (181.0, 154.68, 105.48), 383999: (126.1, 138.7, 136.54)},
     "faces2d_correlated": {0: (92.6, 104.69, 119.78), 66666: (163.06, 124.14, 131.39), 199999: (119.46, 141.72, 146.92)},
 }
+# If these fail since a scene was changed, its version must be raised.
 # SHA-256 of 300 random images, and of all factors.
 HASHES = {
     "rooms3d": ("8b2e485bbfd298f7", "b215fbe10e631f92"),
@@ -61,6 +62,7 @@ def test_names_sizes_and_order_are_as_stated(name, data):
     assert data.images.shape == (len(data.images), 64, 64, 3) and data.images.dtype == np.uint8 and data.images.ndim == 4
     assert data.factors.shape == (len(data.images), len(SIZES[name])) and data.factors.dtype == np.int64
     assert (data.factors.min(axis=0) == 0).all() and (data.factors.max(axis=0) == np.array(data.factor_sizes) - 1).all()
+    assert data.identity == f"{name}, version 1"
     for factor, colours in data.colours.items():
         assert colours.shape == (SIZES[name][factor], 3) and 0 <= colours.min() <= colours.max() <= 1
 
