@@ -29,13 +29,35 @@ find_python() {
     fail "needs Python 3.11 or newer; none was found (set PYTHON=/path/to/python3)" 1
 }
 
+# Runs a command in a process group of its own. An interruption of this script ends that group.
+run() {
+    set -m
+    "$@" < /dev/null &
+    job=$!
+    set +m
+    trap end_job INT TERM HUP
+    wait "$job"
+    trap - INT TERM HUP
+}
+
+end_job() {
+    trap '' INT TERM HUP
+    kill -INT -- "-$job" || true
+    for _ in {1..30}; do
+        kill -0 -- "-$job" 2>/dev/null || break
+        sleep 0.1
+    done
+    kill -KILL -- "-$job" 2>/dev/null || true
+    fail "interrupted: the same command goes on from here" 130
+}
+
 set_up() (
     cd "$root"
     stamp=.venv/requirements.sha256
     wanted=$(cat requirements.lock pyproject.toml | cksum)
     [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ] && exit
     echo "Setting up .venv from requirements.lock (a few minutes, some gigabytes; once) ..."
-    [ -x .venv/bin/python ] || "$python" -m venv .venv || fail "python -m venv failed (Debian: apt install python3-venv)" 1
+    .venv/bin/python -m pip --version >/dev/null 2>&1 || "$python" -m venv .venv || fail "python -m venv failed (Debian: apt install python3-venv)" 1
     quiet=(--quiet --disable-pip-version-check)
     .venv/bin/python -m pip install "${quiet[@]}" --require-hashes -r requirements.lock
     .venv/bin/python -m pip install "${quiet[@]}" --no-deps --no-build-isolation -e .
@@ -48,17 +70,20 @@ python=$(find_python)
 export PYTHONDONTWRITEBYTECODE=1
 case "${1:-}" in
     test)
-        set_up; shift
+        run set_up; shift
         cd "$root"
         exec .venv/bin/python -m pytest "$@" ;;
     lab)
-        set_up; shift
-        exec "$root/.venv/bin/jupyter-lab" --notebook-dir="$root/notebooks" "$@" ;;
+        run set_up; shift
+        export PYTHONSAFEPATH=1
+        # Messages of a gigabyte, so that the explorers receive every upload; by default tornado drops those above 10 MB.
+        exec "$root/.venv/bin/python" -m dyga.processes "$root/.venv/bin/jupyter-lab" --notebook-dir="$root/notebooks" \
+            --ServerApp.tornado_settings='{"websocket_max_message_size": 1073741824}' "$@" ;;
     *)
         # Options are checked before the long set-up; this needs the standard library alone.
-        PYTHONSAFEPATH=1 PYTHONPATH="$root" "$python" -m dyga reproduce "$@" --check
+        PYTHONSAFEPATH=1 PYTHONPATH="$root" run "$python" -m dyga reproduce "$@" --check
         case " $* " in *" --help "*|*" -h "*|*" --check "*) exit ;; esac
-        set_up
+        run set_up
         unset PYTHONDONTWRITEBYTECODE
         # Safe path: a folder called dyga where the user stands is not the package.
         export PYTHONSAFEPATH=1

@@ -12,6 +12,7 @@ from dyga.config import (
     PROFILES,
     VARIANTS,
     Config,
+    absolute_dataset,
     check_batch,
     check_name,
     check_variants,
@@ -22,10 +23,11 @@ from dyga.config import (
     parse_variants,
     study_name,
 )
+from dyga.processes import end_interrupted, end_on_signals, end_with_parent
 from dyga.provenance import checkout
 
 ROOT = checkout() or Path.cwd()
-LAST_NOTEBOOK = 8
+LAST_NOTEBOOK = 9
 
 
 class Parser(argparse.ArgumentParser):
@@ -41,6 +43,9 @@ class Parser(argparse.ArgumentParser):
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs one command. Exit code 2 with one line for bad input, 1 for a failure, 130 for Ctrl-C."""
+    if arguments is None:  # as a command, not from Python
+        end_on_signals()
+        end_with_parent()
     parser = Parser(prog="dyga", description="Latent units via diffusion models: reproduce, train, evaluate.")
     commands = parser.add_subparsers(dest="command", required=True, parser_class=Parser, metavar="COMMAND")
     for name, function in COMMANDS.items():
@@ -58,7 +63,7 @@ def main(arguments: list[str] | None = None) -> None:
     except (RuntimeError, OSError, FloatingPointError) as error:
         _fail(1, error)
     except KeyboardInterrupt:
-        _fail(130, "interrupted: the same command goes on from here")
+        end_interrupted()
 
 
 def _fail(code: int, message: object) -> NoReturn:
@@ -107,7 +112,7 @@ def _add_options(command: argparse.ArgumentParser, name: str) -> None:
         sets = "all (the first seven) or ablation (every one)"
         command.add_argument("--variants", default=",".join(DEFAULT_VARIANTS), help=f"{', '.join(VARIANTS)}, {sets}")
         command.add_argument("--seeds", default="0", help="as 0,1 or 0-4")
-        command.add_argument("--notebooks", help="as 03,04 (default: all)")
+        command.add_argument("--notebooks", help="as 03,04 (default: all but 09, which needs no study)")
         command.add_argument("--name", default="", help="the study's folder (default: <dataset>-<profile>+<what was set>)")
         command.add_argument("--out", help="a folder for runs/, figures/ and data/ instead of this checkout")
         command.add_argument("--check", action="store_true", help="check the options, write nothing")
@@ -124,7 +129,7 @@ def _check(options: argparse.Namespace) -> None:
         folder = Path(options.dataset.removeprefix("folder:")).expanduser()
         if not folder.is_dir():
             raise ValueError(f"--dataset {options.dataset}: there is no such folder")
-        options.dataset = f"folder:{folder.resolve()}"
+        options.dataset = absolute_dataset(options.dataset)
     if "set" in options:
         wrong = [text for text in options.set if "=" not in text]
         if wrong:
@@ -188,8 +193,6 @@ def reproduce(options: argparse.Namespace) -> None:
 
     root = Path(options.out).resolve() if options.out else ROOT
     data_dir = options.data_dir or (str(root / "data") if options.out else "")
-    if options.out:
-        Path(data_dir).mkdir(parents=True, exist_ok=True)
     study = Study(
         options.dataset, options.profile, options.variants, options.seeds, str(root), data_dir, options.set, options.name
     )
@@ -209,7 +212,9 @@ def train(options: argparse.Namespace) -> None:
 
     config, main_process = options.config, make_accelerator(options.config).is_main_process
     folder = Path(options.folder) if options.folder else _study_folder(config) / f"{config.variant}-seed{config.seed}"
-    with tqdm(total=config.steps, desc=folder.name, mininterval=10, ascii=True, unit="step", disable=not main_process) as bar:
+    with tqdm(
+        total=config.steps, desc=folder.name, mininterval=10, delay=1, ascii=True, unit="step", disable=not main_process
+    ) as bar:
         for record in train(config, folder, _data_dir(options)):
             bar.update(record["step"] - bar.n)
             bar.set_postfix(loss=f"{record['loss']:.3f}", refresh=False)
@@ -228,7 +233,8 @@ def first_stage(options: argparse.Namespace) -> None:
 
 def factor_classifier(options: argparse.Namespace) -> None:
     """Train the classifier that reads factors from decoded images."""
-    from dyga.study.interventions import CLASSIFIER, train_factor_classifier
+    from dyga.kept import CLASSIFIER
+    from dyga.study.interventions import train_factor_classifier
 
     config = options.config
     folder = Path(options.folder) if options.folder else _study_folder(config) / CLASSIFIER
@@ -259,15 +265,17 @@ def evaluate(options: argparse.Namespace) -> None:
 
 def data(options: argparse.Namespace) -> None:
     """List the data sets, or download, check and prepare one."""
-    from dyga.data import CATALOG, default_data_dir, prepare_dataset
+    from dyga.data import CATALOG, RENDERED, default_data_dir, prepare_dataset
 
     if options.what == "list":
         where = _data_dir(options) or default_data_dir()
-        print(f"rooms3d          480,000 images, rendered by this package, always there (in {where})")
+        for name in RENDERED:
+            print(f"{name:18}  {DATASETS[name].images:,} images, rendered by this package, always there (in {where})")
         for name, source in CATALOG.items():
             state = "prepared" if (where / name / "state.json").exists() else "not prepared"
-            origin = source.files[0].url.split("/")[2] if source.files[0].url else "by hand"
-            print(f"{name:15}  {source.count:,} images, from {origin}, licence: {source.licence}; {state}")
+            url, names = source.files[0].url, " and ".join(file.name for file in source.files)
+            origin = f"from {url.split('/')[2]}" if url else f"to be downloaded manually ({names} in {where})"
+            print(f"{name:18}  {source.count:,} images, {origin}, licence: {source.licence}; {state}")
         return
     dataset = prepare_dataset(options.dataset, _data_dir(options))
     pairs = zip(dataset.factor_names, dataset.factor_sizes, strict=True)

@@ -14,7 +14,12 @@ from dyga.provenance import write_atomically
 
 def save_model(path: Path, model: nn.Module) -> None:
     """Writes the parameters and buffers of `model` to `path` (safetensors)."""
-    write_atomically(path, save({name: tensor.contiguous() for name, tensor in model.state_dict().items()}))
+    write_atomically(path, packed(model))
+
+
+def packed(model: nn.Module) -> bytes:
+    """What `save_model` writes."""
+    return save({name: tensor.contiguous() for name, tensor in model.state_dict().items()})
 
 
 def load_model(path: Path, model: nn.Module) -> None:

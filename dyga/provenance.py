@@ -60,17 +60,6 @@ def write_json(path: Path, value) -> None:
     write_atomically(path, json.dumps(value, indent=1) + "\n")
 
 
-class Interrupted(RuntimeError):
-    """The parent process has ended."""
-
-
-def exit_if_orphaned() -> None:
-    """Raises `Interrupted` if the process that started this worker has ended, so that no worker keeps training after a kill."""
-    parent = os.environ.get("DYGA_PARENT")
-    if parent and os.getppid() != int(parent):
-        raise Interrupted("the process that started this run has ended")
-
-
 @contextmanager
 def locked(folder: Path, patience: float = 60.0) -> Iterator[None]:
     """Locks `folder` (created if missing) for one process. RuntimeError if another still holds it after `patience` seconds."""

@@ -16,14 +16,14 @@ WRONG = {
     "option": (["--colour", "red"], "unrecognized arguments: --colour red: valid are --check, --data-dir"),
     "profile": (["--profile", "fast"], "unknown profile 'fast': valid are quick, smoke, long, longer, paper"),
     "no value": (["--profile"], "argument --profile: expected one argument"),
-    "dataset": (["--dataset", "mnist"], "unknown data set 'mnist': valid are rooms3d, shapes3d, mpi3d_toy, "),
+    "dataset": (["--dataset", "mnist"], "unknown data set 'mnist': valid are rooms3d, arm3d, faces2d, "),
     "folder": (["--dataset", "folder:/no/such"], "--dataset folder:/no/such: there is no such folder"),
     "variant": (
         ["--variants", "full,best"],
         "unknown variant 'best': valid are encdiff, skip_dropout, anchoring",
     ),
     "seed": (["--seeds", "0-x"], "seeds '0-x': valid are numbers from 0 to 10000, as 0,1 or 0-4"),
-    "notebook": (["--notebooks", "3,12"], "notebooks '3,12': valid are numbers from 1 to 8"),
+    "notebook": (["--notebooks", "3,12"], "notebooks '3,12': valid are numbers from 1 to 9"),
     "data folder": (["--data-dir", "/no/such"], "--data-dir /no/such: there is no such folder"),
     "unknown setting": (["--set", "stepps=3"], "unknown setting 'stepps': the nearest valid ones are steps"),
     "no setting": (["--set", "steps"], "--set steps: valid is NAME=VALUE, as steps=3000"),
@@ -77,7 +77,7 @@ def test_wrong_input_is_found_before_the_set_up(tmp_path):
         (["bench", "train", "--set", "loss=l3"], "setting loss='l3': valid is l1, mse"),
         (["settings", "--set", "steps=0"], "setting steps=0: valid is at least 1"),
         (["evaluate", "/no/such"], "/no/such: not a run folder"),
-        (["data", "prepare", "x"], "unknown data set 'x': valid are rooms3d, shapes3d,"),
+        (["data", "prepare", "x"], "unknown data set 'x': valid are rooms3d, arm3d, faces2d,"),
         (["data", "fetch"], "invalid choice: 'fetch'"),
         (["fly"], "invalid choice: 'fly'"),
         ([], "the following arguments are required: COMMAND"),
@@ -119,7 +119,7 @@ def test_a_changed_run_on_own_pictures_with_the_papers_settings(tmp_path):
             pictures / f"{number}.png"
         )
     small = "steps=3, batch=4, first_stage_steps=2, feature_buffer=64, unet_channels=32,32, attention_levels=1"
-    where = ["--dataset", f"folder:{pictures}", "--profile", "paper", "--set", small]
+    where = ["--dataset", f"folder:{pictures}", "--profile", "paper", "--set", small, "--data-dir", str(tmp_path)]
     done = dyga("first-stage", *where, "--folder", str(tmp_path / "study" / "first_stage"))
     assert done.returncode == 0, done.stderr
     done = dyga("train", *where, "--variant", "full", "--folder", str(tmp_path / "study" / "full-seed0"))

@@ -9,6 +9,7 @@ from dyga.config import (
     VARIANTS,
     Config,
     check_batch,
+    check_name,
     check_variants,
     describe_settings,
     from_json,
@@ -154,7 +155,13 @@ def test_parse_numbers():
 
 def test_studies_of_different_settings_have_different_folders():
     assert study_name("quick", "rooms3d") == "rooms3d-quick"
-    assert study_name("quick", "folder:/home/me/pictures/") == "folder-pictures-quick"
+    names = [study_name("quick", f"folder:{path}") for path in ("/x/a/pics", "/x/b/pics", "/x/b/Pics", "/x/b/pics-quick", "/")]
+    assert len(set(names)) == 5 and all(re.fullmatch(r"folder-[\w.-]*-[0-9a-f]{6}-quick", name) for name in names)
+    assert study_name("quick", "folder:/x/b/../a/pics/") == names[0]
     assert study_name("quick", "rooms3d", "units=16, steps=3000") == "rooms3d-quick+units=16+steps=3000"
+    for path in ("/x/my pictures", "/x/pics+steps=3000", "/x/rooms3d", "/x/ünï, çödé", "/x/" + 200 * "a"):
+        name = study_name("quick", f"folder:{path}", "steps=3000")
+        check_name(name)
+        assert name.startswith("folder-") and name.count("+") == name.count("=") == 1 and len(name) < 100
     odd = {study_name("quick", "rooms3d", f"extractor_kernels=({n},4),(4,2),(4,2)") for n in (6, 8)}
     assert len(odd) == 2 and all(re.fullmatch(r"[\w+=.,-]+", name) for name in odd)

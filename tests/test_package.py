@@ -10,6 +10,8 @@ import nbformat
 import pytest
 import yaml
 
+from dyga.data import RENDERED
+
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "dyga"
 FLOORS = {
@@ -23,6 +25,7 @@ FLOORS = {
     "plots": 0,
     "data": 0,
     "checkpoint": -1,
+    "kept": -1,
     "config": -2,
     "provenance": -2,
     "seeds": -2,
@@ -135,9 +138,17 @@ def test_what_the_base_needs_is_in_the_base():
         for path in FILES
         if room(path) in ("method", "extensions", "training", "plots", "metrics", "config", "checkpoint", "provenance", "seeds")
     ]
-    rooms += [PACKAGE / "explore" / "run.py", PACKAGE / "data" / "rooms3d.py", PACKAGE / "data" / "store.py"]
+    rooms += [PACKAGE / "explore" / "run.py", PACKAGE / "data" / "store.py", PACKAGE / "data" / "world.py"]
+    rooms += [PACKAGE / "data" / f"{name}.py" for name in RENDERED]
     lazy = {"torch-fidelity", "ipython"}  # imported where they are used: FID and LPIPS, and figures in a notebook
     assert third_party(rooms) - lazy <= base
+
+
+def test_only_the_data_room_knows_the_factors_of_a_data_set():
+    names = {name for world in RENDERED.values() for name in sys.modules[world.__module__].FACTORS.names if "_" in name}
+    for path in [*(path for path in FILES if room(path) != "data"), *ROOT.glob("notebooks/*.ipynb")]:
+        known = {name for name in (*names, "ravel_multi_index") if name in code(path)}
+        assert not known, f"{path.name} knows {known}"
 
 
 def test_dependency_files_are_in_step():

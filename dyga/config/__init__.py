@@ -1,14 +1,24 @@
 """Settings: one frozen dataclass, profiles and variants as named sets of settings. Standard library only."""
 
-from dyga.config.arguments import check_batch, check_name, check_variants, image_paths, parse_numbers, parse_variants, study_name
+from dyga.config.arguments import (
+    check_batch,
+    check_name,
+    check_variants,
+    folder_name,
+    image_files,
+    parse_numbers,
+    parse_variants,
+    study_name,
+)
+from dyga.config.datasets import DATASETS, automatic_min_scalars
 from dyga.config.presets import (
     ALL_VARIANTS,
-    DATASETS,
     DEFAULT_VARIANTS,
     IMAGE_SUFFIXES,
     PROFILES,
     VARIANTS,
     Variant,
+    absolute_dataset,
     describe_settings,
     make_config,
 )
@@ -23,12 +33,15 @@ __all__ = [
     "VARIANTS",
     "Config",
     "Variant",
+    "absolute_dataset",
+    "automatic_min_scalars",
     "check_batch",
     "check_name",
     "check_variants",
     "describe_settings",
+    "folder_name",
     "from_json",
-    "image_paths",
+    "image_files",
     "make_config",
     "parse_changes",
     "parse_numbers",

@@ -1,12 +1,14 @@
 """Arguments of commands and studies: lists of variants and seeds, names of folders, and checks before the work starts."""
 
 import hashlib
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from dyga.config.presets import ALL_VARIANTS, DATASETS, IMAGE_SUFFIXES, VARIANTS
+from dyga.config.datasets import DATASETS
+from dyga.config.presets import ALL_VARIANTS, IMAGE_SUFFIXES, VARIANTS, absolute_dataset
 from dyga.config.schema import Config, as_text, parse_changes
 
 
@@ -34,11 +36,19 @@ def parse_numbers(text: str, what: str, low: int, high: int) -> tuple[int, ...]:
 
 def study_name(profile: str, dataset: str, changes: str = "") -> str:
     """The folder of a study: <dataset>-<profile>, then what was changed, as 'rooms3d-quick+steps=3000'."""
-    slug = "folder-" + dataset.rstrip("/").split("/")[-1].split(":")[-1] if ":" in dataset else dataset
     changed = "".join(f"+{name}={as_text(value)}" for name, value in parse_changes(changes).items())
     if len(changed) > 80 or re.search(r"[^\w+=.,-]", changed):
         changed = f"+{hashlib.sha256(changed.encode()).hexdigest()[:10]}"
-    return f"{slug}-{profile}{changed}"
+    return f"{folder_name(dataset)}-{profile}{changed}"
+
+
+def folder_name(dataset: str) -> str:
+    """A data set's name as a folder's: that of `folder:PATH` is the path's last part, and a digest that tells two paths apart."""
+    dataset = absolute_dataset(dataset)
+    if not dataset.startswith("folder:"):
+        return dataset
+    last = re.sub(r"[^\w.-]", "_", Path(dataset).name)[:40]
+    return f"folder-{last}-{hashlib.sha256(os.fsencode(dataset)).hexdigest()[:6]}"
 
 
 def check_name(name: str) -> None:
@@ -56,22 +66,35 @@ def check_variants(configs: Iterable[Config]) -> None:
             raise ValueError(f"with {config.changes} the variants {same} and {config.variant} are the same: leave one out")
 
 
-def image_paths(folder: Path) -> list[Path]:
-    """All files under `folder` with an image's ending, sorted. Hidden ones and those that archives leave behind (`._x.jpg`,
-    `__MACOSX/`, `.ipynb_checkpoints/`) do not count."""
+def image_files(folder: Path) -> list[os.DirEntry]:
+    """All files under `folder` with an image's ending, in order of their paths. Hidden ones and those that archives leave behind
+    (`._x.jpg`, `__MACOSX/`, `.ipynb_checkpoints/`) do not count; links without a target do, and cannot be read."""
+    found, folders = [], [os.fspath(folder)]
+    while folders:
+        try:
+            with os.scandir(folders.pop()) as entries:
+                visible = [entry for entry in entries if not entry.name.startswith((".", "__MACOSX"))]
+        except OSError as error:
+            raise ValueError(f"folder: {error.filename} cannot be read ({error.strerror})") from None
+        folders += [entry.path for entry in visible if entry.is_dir(follow_symlinks=False)]
+        images = (entry for entry in visible if entry.name.lower().endswith(IMAGE_SUFFIXES))
+        found += filter(_is_file_or_broken, images)
+    return sorted(found, key=lambda entry: entry.path.split(os.sep))
 
-    def counts(path: Path) -> bool:
-        parts = path.relative_to(folder).parts
-        return path.suffix.lower() in IMAGE_SUFFIXES and not any(part.startswith((".", "__MACOSX")) for part in parts)
 
-    return sorted(path for path in folder.rglob("*") if counts(path) and path.is_file())
+def _is_file_or_broken(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_file() or (entry.is_symlink() and not os.path.exists(entry.path))
+    except OSError:  # a link that leads to itself
+        return True
 
 
 def check_batch(config: Config) -> None:
     """ValueError if a batch set by hand is larger than the data set, whose images are counted and not opened."""
-    count = DATASETS.get(config.dataset)
-    if count is None:
-        count = len(image_paths(Path(config.dataset.removeprefix("folder:")).expanduser()))
+    if config.dataset in DATASETS:
+        count = DATASETS[config.dataset].images
+    else:
+        count = len(image_files(Path(config.dataset.removeprefix("folder:"))))
     if "batch" in parse_changes(config.changes) and count and config.batch > count:
         raise ValueError(
             f"batch={config.batch}: {config.dataset} has {count:,} images; choose a batch of at most that (--set batch=N)"

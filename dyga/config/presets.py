@@ -1,8 +1,10 @@
 """Profiles and variants: named sets of settings."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
+from dyga.config.datasets import DATASETS
 from dyga.config.schema import SETTINGS, Config, as_text, parse_changes, validate
 
 # Each profile's departures from the paper: value and reason.
@@ -114,17 +116,6 @@ VARIANTS: dict[str, Variant] = {
 }
 ALL_VARIANTS = tuple(VARIANTS)[:7]
 DEFAULT_VARIANTS = ("encdiff", "full", "pruned")
-# Number of images by name.
-DATASETS = {
-    "rooms3d": 480_000,
-    "shapes3d": 480_000,
-    "mpi3d_toy": 1_036_800,
-    "mpi3d_realistic": 1_036_800,
-    "mpi3d_real": 1_036_800,
-    "cars3d": 17_568,
-    "dsprites": 737_280,
-    "celeba": 202_599,
-}
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 
@@ -142,12 +133,22 @@ def make_config(
             raise ValueError(f"unknown {name} '{value}': valid are {', '.join(valid)}")
     if dataset not in DATASETS and not dataset.startswith("folder:"):
         raise ValueError(f"unknown data set '{dataset}': valid are {', '.join(DATASETS)}, folder:PATH")
-    changed = parse_changes(changes)
+    dataset, changed = absolute_dataset(dataset), parse_changes(changes)
     values = {name: value for name, (value, _) in PROFILES[profile].items()} | VARIANTS[variant].settings | changed
     config = Config(**values, profile=profile, dataset=dataset, variant=variant, seed=seed)
     config = replace(config, changes=", ".join(f"{name}={as_text(value)}" for name, value in changed.items()))
     validate(config)
     return config
+
+
+def absolute_dataset(name: str) -> str:
+    """`folder:PATH` with an absolute path without links; another name as it is. ValueError without a path."""
+    kind, separator, path = name.partition(":")
+    if kind != "folder" or not separator:
+        return name
+    if not path:
+        raise ValueError("data set 'folder:': valid is folder:PATH")
+    return f"folder:{Path(path).expanduser().resolve()}"
 
 
 def describe_settings(config: Config) -> list[dict[str, str]]:

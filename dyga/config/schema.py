@@ -25,6 +25,8 @@ class Config:
     seed: int = 0
     changes: str = ""  # what was changed by hand, as "steps=3000, units=16"
     extensions: tuple[str, ...] = ()  # names of the user's own extensions
+    data: str = ""  # the identity of the data, set when the training begins
+    first_stage_digest: str = ""  # of the first stage's weights, if they are trained before the run (vq)
     # first stage: image -> latent
     first_stage: str = setting(
         "vq", "vq: the paper's autoencoder; patches: their principal components", choices=("vq", "patches")
@@ -61,14 +63,15 @@ class Config:
     anchor_iterations: int = setting(40, "upper limit of EM iterations per stage of a fit", 1)
     # the project's own extensions; not in the paper
     decorrelation: float = setting(0.0, "weight of the penalty on correlations between scalars; 0 is off", 0)
-    memory: float = setting(0.0, "decay of running correlation", 0, 1)
     kurtosis: float = setting(0.0, "weight of the penalty on the scalars' kurtosis; 0 is off", 0)
     quantiser_values: int = setting(0, "values per unit that scalars are quantised to; 0 is off", 0)
     prune_loss_increase: float = setting(0.0, "prune scalars whose removal raises the loss by less than this share; 0 is off", 0)
     prune_explained: float = setting(1.0, "prune scalars of which another unit explains more variance than this share", 0, 1)
     prune_rounds: int = setting(20, "pruning rounds during training", 1)
     merge_dependence: float = setting(1.0, "merge units whose nonlinear dependence exceeds this; 1 is off", 0, 1)
-    min_scalars: int = setting(12, "scalars that pruning keeps at least", 1)
+    min_scalars: int = setting(
+        0, "scalars that pruning keeps at least; 0: 12 for up to six known factors, else 20, and at most 5/8 of the units", 0
+    )
     # diffusion
     prediction: str = setting("epsilon", "what the denoiser predicts", choices=("epsilon", "v_prediction"))
     time_exponent: float = setting(1.0, "training times are 1,000 u^x for uniform u: below 1 favours high noise", 0.05, 10)
@@ -98,7 +101,7 @@ class Config:
         return json.dumps(asdict(self), indent=1)
 
 
-IDENTITY = ("profile", "dataset", "variant", "seed", "changes", "extensions")
+IDENTITY = ("profile", "dataset", "variant", "seed", "changes", "extensions", "data", "first_stage_digest")
 SETTINGS = {f.name: f.metadata for f in fields(Config) if f.name not in IDENTITY}
 TYPES = get_type_hints(Config)
 

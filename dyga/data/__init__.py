@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from dyga.config import DATASETS
+from dyga.data.arm3d import Arm3D
 from dyga.data.catalog import CATALOG
-from dyga.data.factors import Factors
-from dyga.data.rooms3d import FACTORS, Rooms3D
+from dyga.data.faces2d import Faces2D
+from dyga.data.faces2d_correlated import Faces2DCorrelated
+from dyga.data.factors import Factors, rows_along
+from dyga.data.rooms3d import Rooms3D
 from dyga.data.sources import FolderImages, read_image
 from dyga.data.store import LazyImages, default_data_dir
 
 __all__ = [
     "CATALOG",
     "DATASETS",
+    "RENDERED",
     "Dataset",
     "Factors",
     "FolderImages",
@@ -26,43 +32,55 @@ __all__ = [
     "load_dataset",
     "prepare_dataset",
     "read_image",
+    "rows_along",
 ]
 
-DATASETS = ("rooms3d", *CATALOG)
+RENDERED = {"rooms3d": Rooms3D, "arm3d": Arm3D, "faces2d": Faces2D, "faces2d_correlated": Faces2DCorrelated}
 
 
 class Dataset(NamedTuple):
-    """Images (n, height, width, 3) uint8, factor values (n, factors) int64, and the factors' names and sizes.
+    """Images (n, height, width, 3) uint8, factor values (n, factors) int64, the factors' names and sizes, and an identity.
 
-    If the factors are unknown, `factors` is None, and names and sizes are empty.
+    If the factors are unknown, `factors` is None, and names and sizes are empty. `identity` is one line: the name and version of
+    an embedded world, the name and a digest of the published files, or the path of a folder and a digest of its contents. All
+    that is made of the data carries it. `colours` has the RGB colours (values, 3), 0 to 1, of the factors that are colours, for
+    the worlds that this package renders.
     """
 
     images: LazyImages | np.ndarray
     factors: np.ndarray | None
     factor_names: tuple[str, ...]
     factor_sizes: tuple[int, ...]
+    identity: str
+    colours: Mapping[str, np.ndarray] = {}
 
 
 def load_dataset(name: str = "rooms3d", data_dir: Path | str | None = None) -> Dataset:
     """Opens a data set by its name, or the images of a folder by `folder:PATH`.
 
-    Prepared files are kept in `data_dir` (default: the checkout's data folder, else the user's cache). This function never
-    downloads; `prepare_dataset` and `dyga data prepare NAME` do. ValueError for an unknown name and for a data set that is not
-    prepared, RuntimeError if a package of the extra `data` is missing.
+    Prepared files are kept in `data_dir` (default: the checkout's data folder, else the user's cache). The images of a folder are
+    read and checked here, unless this was done before. This function never downloads; `prepare_dataset` and
+    `dyga data prepare NAME` do. ValueError for an unknown name, for a data set that is not prepared, and for files that are no
+    images. RuntimeError if a package of the extra `data` is missing.
     """
-    if name == "rooms3d":
-        return Dataset(Rooms3D(data_dir), FACTORS.table(), FACTORS.names, FACTORS.sizes)
+    if name in RENDERED:
+        images = RENDERED[name](data_dir)
+        identity = f"{name}, version {images.version}"
+        return Dataset(images, images.factors, images.factor_names, images.factor_sizes, identity, images.colours)
     if name.startswith("folder:"):
-        return Dataset(FolderImages(name.removeprefix("folder:")), None, (), ())
+        images = FolderImages(name.removeprefix("folder:"), data_dir)
+        return Dataset(images, None, (), (), images.identity)
     if name in CATALOG:
         _check_extra()
-        from dyga.data.prepare import PreparedImages
+        from dyga.data.prepare import PreparedImages, digest_of
 
         folder = (Path(data_dir) if data_dir else default_data_dir()) / name
         if not folder.exists():
             raise ValueError(f"{name} is not prepared in {folder.parent}: run 'dyga data prepare {name}' first")
-        images = PreparedImages(folder)
-        return Dataset(images, images.factors, images.factor_names, images.factor_sizes)
+        images, digest = PreparedImages(folder), digest_of(CATALOG[name])
+        if images.digest != digest:
+            raise ValueError(f"{folder} was prepared from other files than the catalogue's: delete it and prepare it again")
+        return Dataset(images, images.factors, images.factor_names, images.factor_sizes, f"{name}, files {digest}")
     raise ValueError(f"unknown data set {name!r}: valid are {', '.join(DATASETS)}, folder:PATH")
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dyga.config import DATASETS
 from dyga.data import readers
 from dyga.data.factors import Factors
 
@@ -63,7 +64,7 @@ CELEBA_ATTRIBUTES = tuple(
 def _mpi3d(kind: str, digest: str) -> Source:
     name = f"mpi3d_{kind}.npz"
     file = RemoteFile(name, f"{HUB}/waleedgondal/mpi3d/resolve/main/{name}", digest)
-    return Source((file,), readers.read_npz, len(MPI3D), "CC BY 4.0", MPI3D)
+    return Source((file,), readers.read_npz, DATASETS[f"mpi3d_{kind}"].images, "CC BY 4.0", MPI3D)
 
 
 CATALOG: dict[str, Source] = {
@@ -77,7 +78,7 @@ CATALOG: dict[str, Source] = {
             ),
         ),
         readers.read_shapes3d,
-        480_000,
+        DATASETS["shapes3d"].images,
         "Apache-2.0",
         Factors(("floor_hue", "wall_hue", "object_hue", "scale", "shape", "orientation"), (10, 10, 10, 8, 4, 15)),
     ),
@@ -93,7 +94,7 @@ CATALOG: dict[str, Source] = {
             ),
         ),
         readers.read_cars3d,
-        17_568,
+        DATASETS["cars3d"].images,
         "not stated by its authors",
         Factors(("elevation", "azimuth", "object"), (4, 24, 183)),
     ),
@@ -107,7 +108,7 @@ CATALOG: dict[str, Source] = {
             ),
         ),
         readers.read_dsprites,
-        737_280,
+        DATASETS["dsprites"].images,
         "Apache-2.0",
         Factors(("shape", "scale", "orientation", "position_x", "position_y"), (3, 6, 40, 32, 32)),
     ),
@@ -118,7 +119,7 @@ CATALOG: dict[str, Source] = {
             RemoteFile("list_attr_celeba.txt", "", "75e246fa4810816ffd6ee81facbd244c"),
         ),
         readers.read_celeba,
-        202_599,
+        DATASETS["celeba"].images,
         "non-commercial research only",
         attributes=CELEBA_ATTRIBUTES,
     ),

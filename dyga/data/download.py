@@ -13,17 +13,20 @@ from dyga.data.catalog import RemoteFile
 CHUNK = 1 << 20
 
 
-def find_or_fetch(file: RemoteFile, folder: Path) -> Path:
-    """Returns `folder`/`file.name` after checking its size and digest. Downloads the file if it is missing.
+def find_or_fetch(file: RemoteFile, data_dir: Path) -> Path:
+    """Returns the path of `file`, in `data_dir` or in its `downloads`, after checking size and digest. Downloads it to
+    `downloads` if it is in neither.
 
     ValueError if the file is not the expected one. A wrong download is deleted; a file that the user put there is kept.
     ConnectionError if the network fails. The next call resumes the download.
     """
-    path = folder / file.name
+    path = data_dir / "downloads" / file.name
+    if (data_dir / file.name).exists():
+        path = data_dir / file.name
     if not path.exists():
         if not file.url:
             raise ValueError(f"{path}: there is no such file, and it has no download address: download it manually to this path")
-        folder.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f"{path.name}.part")
         _download(file, partial)
         try:

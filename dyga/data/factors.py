@@ -60,3 +60,12 @@ def _integers(name: str, array: object) -> np.ndarray:
     if array.dtype.kind not in "iu":
         raise ValueError(f"{name}: {array.dtype} given; valid are integers")
     return array.astype(np.int64)
+
+
+def rows_along(factors: np.ndarray, start: int, column: int, most: int = 15) -> np.ndarray:
+    """Rows of a data set along one of its factors (n, factors): for each value, or `most` of them evenly spaced, the row that
+    agrees with row `start` in the most other factors. Where every combination exists, it agrees in all."""
+    values = np.unique(factors[:, column])
+    values = values[np.unique(np.linspace(0, len(values) - 1, min(most, len(values))).round().astype(int))]
+    agreeing = np.delete(factors == factors[start], column, axis=1).sum(axis=1)
+    return np.array([np.where(factors[:, column] == value, agreeing, -1).argmax() for value in values])

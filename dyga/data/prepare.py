@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -27,10 +28,10 @@ def prepare(name: str, source: Source, data_dir: Path) -> Path:
     A finished folder is returned at once. An interrupted call resumes after its last complete shard. ValueError for a file that
     is not the expected one (no folder is left then), ConnectionError if a download fails.
     """
-    target, partial = data_dir / name, data_dir / f"{name}.partial"
+    target, partial = data_dir / name, data_dir / f"{name}.{digest_of(source)}.partial"
     if (target / "state.json").exists():
         return target
-    files = [find_or_fetch(file, data_dir / "downloads") for file in source.files]
+    files = [find_or_fetch(file, data_dir) for file in source.files]
     partial.mkdir(parents=True, exist_ok=True)
     shards = [partial / f"data-{i:05d}.arrow" for i in range(-(-source.count // SHARD))]
     done = next((i for i, shard in enumerate(shards) if not shard.exists()), len(shards))
@@ -48,7 +49,8 @@ def _write_shards(files: list[Path], source: Source, shards: list[Path], done: i
     start = done * SHARD
     if start >= source.count:
         return
-    bar = tqdm(total=source.count, initial=start, desc=shards[0].parent.stem, unit="image", mininterval=5, delay=2, ascii=True)
+    name = shards[0].parent.name.split(".")[0]
+    bar = tqdm(total=source.count, initial=start, desc=name, unit="image", mininterval=5, delay=2, ascii=True)
     held_images, held_values, written = [], [], start
     with bar:
         for images, values in source.read(files, source.count, start):
@@ -65,7 +67,7 @@ def _write_shards(files: list[Path], source: Source, shards: list[Path], done: i
                 written += count
     if written != source.count:
         found = written + sum(map(len, held_images))
-        raise ValueError(f"{shards[0].parent.stem}: expected {source.count:,} images, found {found:,}")
+        raise ValueError(f"{name}: expected {source.count:,} images, found {found:,}")
 
 
 def _schema(columns: int):
@@ -100,17 +102,22 @@ def _describe(folder: Path, shards: list[Path], source: Source) -> None:
     state["_data_files"] = [{"filename": shard.name} for shard in shards]
     shutil.copy(sample / "dataset_info.json", folder)
     names = source.factors.names if source.factors else source.attributes
-    (folder / "factors.json").write_text(
-        json.dumps({"names": names, "sizes": source.factors.sizes if source.factors else [2] * len(names)})
-    )
+    sizes = source.factors.sizes if source.factors else [2] * len(names)
+    (folder / "factors.json").write_text(json.dumps({"names": names, "sizes": sizes, "files": digest_of(source)}))
     (folder / "state.json").write_text(json.dumps(state, indent=1))
     shutil.rmtree(sample)
+
+
+def digest_of(source: Source) -> str:
+    """16 hexadecimal digits for the published files that a data set is made of, from the digests in the catalogue."""
+    return hashlib.sha256("".join(file.digest for file in source.files).encode()).hexdigest()[:16]
 
 
 class PreparedImages(LazyImages):
     """Images (n, 64, 64, 3) uint8 of a prepared data set, copied from memory-mapped shards when indexed.
 
-    `factors` (n, factors) int64, `factor_names` and `factor_sizes` describe them. ValueError, naming the folder, if damaged.
+    `factors` (n, factors) int64, `factor_names` and `factor_sizes` describe them; `digest` is that of the published files.
+    ValueError, naming the folder, if damaged.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -126,6 +133,7 @@ class PreparedImages(LazyImages):
             raise ValueError(f"{folder}: damaged ({error}); delete it and prepare it again") from None
         self.factors = self.factors.astype(np.int64)
         self.factor_names, self.factor_sizes = tuple(described["names"]), tuple(described["sizes"])
+        self.digest = described.get("files", "")
         super().__init__(sum(map(len, self._shards)), 64, 64)
 
     @staticmethod

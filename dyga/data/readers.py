@@ -42,7 +42,7 @@ def _hdf5(path: Path, key: str, shape: tuple[int, ...], start: int) -> Batches:
     import h5py
 
     try:
-        stored = h5py.File(path)
+        stored = h5py.File(path, locking=False)  # another program may have it open; its digest is checked
     except OSError as error:
         raise wrong(path, "an HDF5 file", f"none ({error})") from None
     with stored:

@@ -7,7 +7,6 @@ surface (sky, floor, wall, object) contributes to each pixel. An image is the su
 from __future__ import annotations
 
 import colorsys
-import hashlib
 from functools import reduce
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import numpy as np
 from scipy.ndimage import map_coordinates
 
 from dyga.data.factors import Factors
-from dyga.data.store import LazyImages, default_data_dir, load_array, save_array
+from dyga.data.world import SIZE, Camera, ColouredWorld, Ray, quadric, rendered, slab
 
 FACTORS = Factors(
     names=("floor_hue", "wall_hue", "object_hue", "scale", "shape", "orientation"),
@@ -24,7 +23,6 @@ FACTORS = Factors(
 SHAPES = ("cube", "cylinder", "sphere", "capsule")
 SURFACES = ("sky", "floor", "wall", "object")
 SKY, FLOOR, WALL, OBJECT = range(4)
-SIZE = 64
 
 # The unit of length is about half an object's width at scale 1. y points up, and the object stands at the origin.
 SCALES = np.linspace(0.64, 1.36, 8)
@@ -37,43 +35,31 @@ SKY_COLOUR = (0.62, 0.87, 0.98)
 LIGHT = np.array([0.02, 0.76, 0.65]) / np.linalg.norm([0.02, 0.76, 0.65])
 LIGHT_RADIUS = 0.13  # tangent of the sun's apparent radius; a larger one makes the shadow's edge softer
 AMBIENT, DIRECT = 0.58, 0.55
-SAMPLES = 4  # rays per pixel along each axis
 
 # Hues are 36 degrees apart at full saturation, so each channel is a multiple of 1/5. Shades are in units of 1 / FULL, so the
 # sum of shade * (5 * channel) fits uint16 exactly, and its upper byte is the pixel's value.
 HUES = np.array([colorsys.hsv_to_rgb(hue / 10, 1, 1) for hue in range(10)])
 FULL = 255 * 256 // 5
 
-_Ray = tuple[np.ndarray, np.ndarray, np.ndarray]
 
-
-def _span(shape: int, origin: _Ray, direction: _Ray) -> tuple[np.ndarray, np.ndarray]:
+def _span(shape: int, origin: Ray, direction: Ray) -> tuple[np.ndarray, np.ndarray]:
     """Ray parameters at which rays enter and leave the object at scale 1. A ray misses it unless enter < leave."""
     radius, height = HALF_WIDTHS[shape], HEIGHTS[shape]
     (ox, oy, oz), (dx, dy, dz) = origin, direction
-
-    def slab(start: np.ndarray, step: np.ndarray, low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
-        first, second = (low - start) / step, (high - start) / step
-        return np.minimum(first, second), np.maximum(first, second)
-
-    def quadratic(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        discriminant = b * b - a * c
-        root = np.sqrt(np.maximum(discriminant, 0))
-        return np.where(discriminant > 0, (-b - root) / a, np.inf), (root - b) / a
 
     if SHAPES[shape] == "cube":
         slabs = slab(ox, dx, -radius, radius), slab(oy, dy, 0, height), slab(oz, dz, -radius, radius)
         enters, leaves = zip(*slabs, strict=True)
         return reduce(np.maximum, enters), reduce(np.minimum, leaves)
     a, b, c = dx * dx + dz * dz, ox * dx + oz * dz, ox * ox + oz * oz - radius**2
-    enter, leave = quadratic(a, b, c)
+    enter, leave = quadric(a, b, c)
     if SHAPES[shape] == "cylinder":
         low, high = slab(oy, dy, 0, height)
         return np.maximum(enter, low), np.minimum(leave, high)
     # Capsule ends: a ray that meets the vertical tube outside its straight part can only hit the ball at that end.
     y = oy + enter * dy
     middle = oy - np.clip(y, radius, height - radius)
-    ball_enter, ball_leave = quadratic(a + dy * dy, b + middle * dy, c + middle * middle)
+    ball_enter, ball_leave = quadric(a + dy * dy, b + middle * dy, c + middle * middle)
     straight = (y > radius) & (y < height - radius)
     return np.where(straight, enter, ball_enter), np.where(straight, leave, ball_leave)
 
@@ -130,16 +116,9 @@ class _View:
     def __init__(self, yaw: float) -> None:
         angle = np.pi / 4 + yaw  # at yaw 0 the camera faces the corner of the two walls
         eye = np.array([CAMERA_DISTANCE * np.sin(angle), CAMERA_HEIGHT, CAMERA_DISTANCE * np.cos(angle)])
-        forward = np.array([0, TARGET_HEIGHT, 0]) - eye
-        forward /= np.linalg.norm(forward)
         right = np.array([np.cos(angle), 0, -np.sin(angle)])
-        up = np.cross(right, forward)
-        # Sub-pixel samples lie on the first axis, so that averaging them and cropping pixels are both cheap.
-        steps = ((np.arange(SIZE * SAMPLES) + 0.5) / (SIZE * SAMPLES) * 2 - 1) * HALF_VIEW
-        steps = steps.reshape(SIZE, SAMPLES).T
-        across, down = steps[None, :, None, :], steps[:, None, :, None]
-        dx, dy, dz = ((forward[i] + across * right[i] - down * up[i]).reshape(-1, SIZE, SIZE) for i in range(3))
-        self.eye, self.basis = eye, np.stack([right, up, forward])
+        self.camera = Camera(eye, np.array([0, TARGET_HEIGHT, 0]), right, HALF_VIEW)
+        dx, dy, dz = self.camera.directions
 
         left, back = ((-ROOM - eye[i]) / np.minimum(ray, -1e-9) for i, ray in ((0, dx), (2, dz)))
         on_left = left < back
@@ -171,16 +150,12 @@ class _View:
         (low_x, low_z), (high_x, high_z) = _Shadow.LOW, _Shadow.HIGH
         box = [(x, 0, z) for x in (low_x, high_x) for z in (low_z, high_z)]
         box += [(x, max(HEIGHTS), z) for x in (-1, 1) for z in (-1, 1)]
-        across, up, depth = self.basis @ (np.array(box) * scale - self.eye).T
-        sides = np.stack([-up, across]) / depth / HALF_VIEW
-        first = np.floor((sides.min(axis=1) + 1) * SIZE / 2).clip(0).astype(int)
-        last = np.ceil((sides.max(axis=1) + 1) * SIZE / 2).clip(max=SIZE).astype(int)
-        return slice(first[0], last[0]), slice(first[1], last[1])
+        return self.camera.window(np.array(box) * scale)
 
     def with_object(self, scale: float, shape: int, shadow: _Shadow) -> np.ndarray:
         """Shade that each surface contributes to each pixel, (surfaces, SIZE, SIZE), with an object in the room."""
         crop = (slice(None), *self.window(scale))
-        eye = tuple(np.float32(self.eye / scale))
+        eye = tuple(np.float32(self.camera.eye / scale))
         direction = tuple(d[crop] for d in self.direction)
         enter, leave = _span(shape, eye, direction)
         hit = enter < leave
@@ -212,37 +187,15 @@ def ray_cast() -> np.ndarray:
     return shades.reshape(-1, *shades.shape[3:])
 
 
-class Rooms3D(LazyImages):
+class Rooms3D(ColouredWorld):
     """Images (480000, 64, 64, 3) uint8 of rooms3d, coloured when indexed. The ray-cast shades are cached in `data_dir`."""
 
-    def __init__(self, data_dir: Path | str | None = None) -> None:
-        super().__init__(len(FACTORS), SIZE, SIZE)
-        path = (default_data_dir() if data_dir is None else Path(data_dir)) / "rooms3d.npz"
-        # The key is the hash of this file, so that any change of the scene invalidates older caches.
-        key = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
-        shades = load_array(path, key)
-        if shades is None:
-            shades = ray_cast()
-            save_array(path, key, shades)  # if the folder cannot be written, the room is ray-cast each time
-        flat = shades.reshape(len(shades), len(SURFACES), -1, 1)
-        # Adds half a step, so that taking the upper byte rounds to nearest.
-        sky = np.rint(flat[:, SKY] * (5 * np.array(SKY_COLOUR))) + 128
-        # Shades are repeated for each channel, so that each step of colouring runs over contiguous memory.
-        self._sky = sky.reshape(len(shades), -1).astype(np.uint16)
-        self._shades = np.repeat(flat[:, FLOOR:], 3, axis=-1).reshape(len(shades), 3, -1)
-        self._hues = np.tile(np.rint(5 * HUES).astype(np.uint16), SIZE * SIZE)
+    version = 1
 
-    def _batch(self, indices: np.ndarray) -> np.ndarray:
-        colours, geometries = np.divmod(indices, len(self._sky))
-        hues = np.stack(np.unravel_index(colours, FACTORS.sizes[:3]), axis=-1).tolist()
-        images = np.empty((len(indices), self._sky.shape[1]), np.uint8)
-        total, term = np.empty_like(self._sky[0]), np.empty_like(self._sky[0])
-        for image, geometry, hue in zip(images, geometries.tolist(), hues, strict=True):
-            shades = self._shades[geometry]
-            np.multiply(shades[0], self._hues[hue[0]], out=total)
-            total += self._sky[geometry]
-            for surface in (1, 2):
-                np.multiply(shades[surface], self._hues[hue[surface]], out=term)
-                total += term
-            np.right_shift(total, 8, out=image, casting="unsafe")
-        return images.reshape(-1, *self.shape[1:])
+    def __init__(self, data_dir: Path | str | None = None) -> None:
+        shades = rendered("rooms3d", __file__, data_dir, lambda: {"shades": ray_cast()})["shades"]
+        flat = shades.reshape(len(shades), len(SURFACES), -1)
+        # Adds half a step, so that taking the upper byte rounds to nearest.
+        sky = np.rint(flat[:, SKY, :, None] * (5 * np.array(SKY_COLOUR))) + 128
+        fixed = sky.reshape(len(shades), -1).astype(np.uint16)
+        super().__init__(FACTORS, dict.fromkeys(FACTORS.names[:3], HUES), fixed, flat[:, FLOOR:], scale=5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -53,25 +54,25 @@ def default_data_dir() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dyga"
 
 
-def load_array(path: Path, key: str) -> np.ndarray | None:
-    """The array that `save_array` wrote with this key; None if the file is absent, damaged or has another key."""
+def load_arrays(path: Path, key: str) -> dict[str, np.ndarray] | None:
+    """The arrays that `save_arrays` wrote with this key; None if the file is absent, damaged or has another key."""
     try:
         with np.load(path, allow_pickle=False) as stored:
-            return stored["array"] if str(stored["key"]) == key else None
+            return {name: stored[name] for name in stored if name != "key"} if str(stored["key"]) == key else None
     # The archive's checksums detect damage, but numpy then raises many types (zip, zlib, tokenize, ...).
-    # In each case the caller makes the array again.
+    # In each case the caller makes the arrays again.
     except Exception:
         return None
 
 
-def save_array(path: Path, key: str, array: np.ndarray) -> bool:
-    """Writes an array atomically and returns True; returns False if the folder cannot be written."""
+def save_arrays(path: Path, key: str, arrays: Mapping[str, np.ndarray]) -> bool:
+    """Writes arrays atomically and returns True; returns False if the folder cannot be written. None may be called `key`."""
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as stream:
             temporary = Path(stream.name)
-            np.savez_compressed(stream, array=array, key=key)
+            np.savez_compressed(stream, **arrays, key=key)
         temporary.chmod(0o644)  # temporary files are private by default, but a cache may be shared
         os.replace(temporary, path)
         return True

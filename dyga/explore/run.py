@@ -11,11 +11,11 @@ import torch
 from safetensors.numpy import load_file
 from torch import Tensor
 
-from dyga import metrics
 from dyga.checkpoint import load_config, load_model
 from dyga.config import Config
 from dyga.data import load_dataset
 from dyga.extensions import Extension, build_model
+from dyga.kept import first_stage_of
 from dyga.method.diffusion import to_images, to_tensor
 from dyga.method.first_stages import FIRST_STAGES
 
@@ -23,17 +23,33 @@ GRID_SIZE = 201  # points on a unit's traversal grid, hence positions of a slide
 
 
 class Unit(NamedTuple):
-    """A latent unit: its index, its factor, and the NMI between the two. Both are None if the data set has no factors."""
+    """A latent unit: its index, the one or two factors that it follows, the best first, and its NMI with them. Both are empty if
+    the data set has no factors."""
 
     index: int
-    factor: str | None = None
-    score: float | None = None
+    factors: tuple[str, ...] = ()
+    scores: tuple[float, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """For example 'eyes open + glasses', or 'unit 12' without a factor."""
+        return " + ".join(self.factors).replace("_", " ") or f"unit {self.index}"
 
     def __str__(self) -> str:
-        """For example 'object hue .71 (unit 12)', or 'unit 12' without a factor."""
-        if self.factor is None:
-            return f"unit {self.index}"
-        return f"{self.factor.replace('_', ' ')} {self.score:.2f} (unit {self.index})".replace(" 0.", " .")
+        """For example 'eyes open .56 + glasses .48 (unit 12)', or 'unit 12' without a factor."""
+        if not self.factors:
+            return self.name
+        pairs = zip(self.factors, self.scores, strict=True)
+        parts = (f"{factor} {score:.2f}".replace("_", " ").replace(" 0.", " .") for factor, score in pairs)
+        return f"{' + '.join(parts)} (unit {self.index})"
+
+
+def named_unit(index: int, nmi: np.ndarray, names: Sequence[str]) -> Unit:
+    """A unit named after the factor with its highest NMI of `nmi` (factors,), and after the second one too if that NMI is at
+    least half as high and at least .1."""
+    first, *others = np.argsort(-nmi, kind="stable").tolist()
+    followed = [first, *(f for f in others[:1] if nmi[f] >= max(nmi[first] / 2, 0.1))]
+    return Unit(index, tuple(names[f] for f in followed), tuple(float(nmi[f]) for f in followed))
 
 
 class Run:
@@ -64,14 +80,18 @@ class Run:
 
     @cached_property
     def data(self):
-        """The training data set."""
-        return load_dataset(self.config.dataset, self.data_dir)
+        """The training data set. ValueError if it is not what the run was trained on."""
+        data = load_dataset(self.config.dataset, self.data_dir)
+        if data.identity != self.config.data:
+            known = self.config.data or "data that an earlier version did not record"
+            raise ValueError(f"{self.folder} was trained on {known}, now there is {data.identity}: restore that, or train anew")
+        return data
 
     @cached_property
     def first_stage(self):
-        """The pretrained first stage, shared by all runs of a study."""
+        """The pretrained first stage: the run's own copy, or that of its study. ValueError if it is not the run's."""
         stage = FIRST_STAGES[self.config.first_stage]().eval().requires_grad_(False)
-        load_model(self.folder.parent / "first_stage" / "model.safetensors", stage)
+        load_model(first_stage_of(self.folder, self.config), stage)
         return stage.to(self.device)
 
     @cached_property
@@ -142,21 +162,20 @@ class Run:
     def active_units(self) -> list[Unit]:
         """The units whose codes have at least 5% of the largest standard deviation.
 
-        With factors: first the unit assigned to each factor, in the order of the factors, then the other units by their highest
-        NMI with any factor. Without factors: by decreasing standard deviation.
+        With factors: first each factor's best unit by NMI, in the order of the factors, then the other units by their highest NMI
+        with any factor. Without factors: by decreasing standard deviation.
         """
         spread, active = self.projection["codes"].std(axis=0), self.active
         if self.data.factors is None:
             return [Unit(int(i)) for i in np.argsort(-spread, kind="stable") if active[i]]
-        nmi, names = np.array(self.metrics["nmi"]), self.data.factor_names
-        order = metrics.unit_order(nmi)
-        factors = [*range(min(len(names), len(order))), *nmi[order[len(names) :]].argmax(axis=1)]
-        pairs = zip(order.tolist(), factors, strict=True)
-        return [Unit(u, names[f], float(nmi[u, f])) for u, f in pairs if active[u]]
+        nmi = np.array(self.metrics["nmi"])
+        order = dict.fromkeys([*nmi.argmax(axis=0).tolist(), *np.argsort(-nmi.max(axis=1), kind="stable").tolist()])
+        return [named_unit(u, nmi[u], self.data.factor_names) for u in order if active[u]]
 
     def following(self, unit: Unit) -> list[int]:
-        """The indices of `unit` and of all active units with the same factor. Only `unit` itself without factors."""
-        same = (other.index for other in self.active_units if other.factor and other.factor == unit.factor)
+        """The indices of `unit` and of all active units that follow one of its factors best. Only `unit` itself without
+        factors."""
+        same = (other.index for other in self.active_units if set(other.factors[:1]) & set(unit.factors))
         return sorted({unit.index, *same})
 
     @cached_property

@@ -68,7 +68,7 @@ def traversals(run: Run, images: np.ndarray, units: Sequence[Unit], count: int =
     frames = run.decode(moved.reshape(-1, *features.shape[1:]))
     frames = frames.reshape(len(images) * len(units), count, *frames.shape[1:])
     controls = [_range("image", "data-image", len(images))]
-    controls += [_range(_name(unit), f'data-unit="{u}"', count) for u, unit in enumerate(units)]
+    controls += [_range(unit.name, f'data-unit="{u}"', count) for u, unit in enumerate(units)]
     body = f"<div>{''.join(controls)}</div>{_canvas('image', frames.shape[2])}"
     return _figure("traversals", frames, body, _TRAVERSALS, start=start.tolist())
 
@@ -93,15 +93,11 @@ def interchange(run: Run, sources: np.ndarray, targets: np.ndarray, units: Seque
     # The last column holds the original images: a pair's source in its first row, the target in its second.
     originals = np.stack([sources, targets], axis=1).reshape(-1, 1, *sources.shape[1:])
     controls = [_range("pair", "data-image", len(sources))]
-    controls += [_checkbox(_name(unit), f'data-unit="{i}"') for i, unit in enumerate(units)]
+    controls += [_checkbox(unit.name, f'data-unit="{i}"') for i, unit in enumerate(units)]
     controls += [_checkbox("include all units of the same factor", "data-whole")]
     canvases = "".join(_canvas(name, sources.shape[1], name) for name in ("source", "target", "result"))
     body = f"<div>{''.join(controls)}</div>{canvases}"
     return _figure("interchange", np.concatenate([frames, originals], axis=1), body, _INTERCHANGE, width="150px")
-
-
-def _name(unit: Unit) -> str:
-    return unit.factor.replace("_", " ") if unit.factor else str(unit)
 
 
 def _range(label: str, attribute: str, count: int) -> str:

@@ -16,8 +16,10 @@ from dyga import plots
 from dyga.data import read_image
 from dyga.explore.run import GRID_SIZE, Run, Unit
 
-SHOWN = 6  # units with a control at first; in a traversal, a checkbox shows the others
+SHOWN = 12  # units with a control at first; in a traversal, a checkbox shows the others
 STRIP = 8  # images along a unit's range
+UPLOAD_LIMIT = 100_000_000  # bytes of an uploaded file
+UPLOADED = -1  # the number of the uploaded image
 
 
 def png(image: np.ndarray, scale: int = 5) -> bytes:
@@ -40,7 +42,8 @@ def _view(width: int) -> ipywidgets.Image:
 class ImageChooser(ipywidgets.VBox):
     """Choose an image: by its row in the data set, at random by seed, or by uploading a file, which is resized to 64x64.
 
-    `image` is the choice, (64, 64, 3) uint8, and `key` identifies it. `changed` is called after every choice.
+    `image` is the choice, (64, 64, 3) uint8, and `key` identifies it. `changed` is called after every choice. While the uploaded
+    image is shown, the number is -1; entering -1 later shows it again.
     """
 
     def __init__(self, images: np.ndarray, first: int, title: str, changed: Callable[[], None] = lambda: None):
@@ -50,6 +53,7 @@ class ImageChooser(ipywidgets.VBox):
         self.seed = ipywidgets.IntText(0, description="seed", layout={"width": "150px"})
         self.random = ipywidgets.Button(description="random", layout={"width": "80px"})
         self.upload = ipywidgets.FileUpload(accept="image/*", description="upload", layout={"width": "130px"})
+        self.upload.tooltip = "an image file of at most 100 MB (10 MB unless ./run_all.sh lab started JupyterLab)"
         self.message = ipywidgets.Label()
         self.number.observe(lambda _: self._choose(), "value")
         self.random.on_click(lambda _: self.draw())
@@ -63,21 +67,30 @@ class ImageChooser(ipywidgets.VBox):
         self.seed.value = abs(self.seed.value) + 1
 
     def take(self, files: Sequence[dict]) -> None:
-        """Choose the uploaded file. If it is not an image, show a message that names it and keep the current image."""
+        """Choose the uploaded file. If it is too large or not an image, show a message that names it and keep the current
+        image."""
         if not files:
             return
         name, content = files[-1]["name"], bytes(files[-1]["content"])
+        self.upload.value = ()  # the same file may be uploaded again
         try:
-            self.image, self.key = read_image(io.BytesIO(content), name), f"{name} {hash(content)}"
-            self.message.value = name
+            if len(content) > UPLOAD_LIMIT:
+                raise ValueError(f"{name} has {len(content) / 1e6:.0f} MB: valid is at most {UPLOAD_LIMIT / 1e6:.0f} MB")
+            self._uploaded = read_image(io.BytesIO(content), name), f"{name} {hash(content)}", name
         except ValueError as error:
             self.message.value = str(error)
             return
-        self.changed()
+        self.number.min = UPLOADED
+        if self.number.value == UPLOADED:
+            self._choose()
+        self.number.value = UPLOADED
 
     def _choose(self) -> None:
-        self.image, self.key = self._images[np.array([self.number.value])][0], str(self.number.value)
-        self.message.value = ""
+        number = self.number.value
+        if number == UPLOADED:
+            self.image, self.key, self.message.value = self._uploaded
+        else:
+            self.image, self.key, self.message.value = self._images[np.array([number])][0], str(number), ""
         self.changed()
 
 
@@ -207,7 +220,7 @@ class InterchangeExplorer(Explorer):
         self.target = ImageChooser(images, first[1], "target", self.show)
         self.ticks = [ipywidgets.Checkbox(False, description=str(u), indent=False, layout={"width": "240px"}) for u in self.units]
         self.whole = ipywidgets.Checkbox(False, description="include all units of the same factor", indent=False)
-        self.whole.disabled = self.units[0].factor is None
+        self.whole.disabled = not self.units[0].factors
         self.views = {name: _view(192) for name in ("source", "target", "result")}
         self._decode = lru_cache(maxsize=1_024)(self._decode_interchange)
         for box in (*self.ticks, self.whole):
@@ -270,10 +283,11 @@ class AnchorExplorer(Explorer):
         self.scatter.value = self._draw(self.unit.value, self.anchor.value)
 
     def _draw_scatter(self, number: int, anchor: int) -> bytes:
-        unit, names = self.units[number], list(self._run.data.factor_names)
-        values = self._factors[:, names.index(unit.factor)] if unit.factor and self._factors is not None else None
+        unit, data = self.units[number], self._run.data
+        factor = unit.factors[0] if unit.factors and self._factors is not None else ""
+        values = self._factors[:, data.factor_names.index(factor)] if factor else None
         means = self._run.anchors_along(unit.index)[1]
-        points = plots.cloud(self._points[:, unit.index], means, values, unit.factor or "")
+        points = plots.cloud(self._points[:, unit.index], means, values, factor, data.colours.get(factor))
         buffer = io.BytesIO()
         plots.anchor_scatter({str(unit): points}, marked=anchor).savefig(buffer, format="png", dpi=100)
         return buffer.getvalue()

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from dyga.config import Config
+from dyga.config import Config, automatic_min_scalars
 from dyga.extensions.alignment import FORMS
 from dyga.extensions.base import Extension
 from dyga.extensions.independence import Independence
@@ -62,12 +62,12 @@ def configured(config: Config) -> list[Extension]:
                 loss_increase=config.prune_loss_increase,
                 explained=config.prune_explained,
                 dependence=config.merge_dependence,
-                min_scalars=config.min_scalars,
+                min_scalars=config.min_scalars or automatic_min_scalars(config.dataset, config.units),
                 rounds=config.prune_rounds,
             )
         )
     if config.decorrelation or config.kurtosis:
-        found.append(Independence(config.decorrelation, config.kurtosis, config.scalars_per_unit, config.memory, config.units))
+        found.append(Independence(config.decorrelation, config.kurtosis, config.scalars_per_unit))
     if config.quantiser_values:
         found.append(Quantisation(config.units, config.quantiser_values))
     return found

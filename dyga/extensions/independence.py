@@ -5,7 +5,6 @@ rotation of them is uncorrelated too. A mixture is closer to a Gaussian (kurtosi
 least kurtosis selects the unmixed scalars: independent component analysis (Hyvärinen and Oja 2000).
 """
 
-import torch
 from torch import Tensor
 
 from dyga.extensions.base import Extension
@@ -14,22 +13,13 @@ from dyga.extensions.base import Extension
 class Independence(Extension):
     """Adds `decorrelation` and `kurtosis` times the penalties of `independence_penalties`."""
 
-    def __init__(
-        self, decorrelation: float = 0.05, kurtosis: float = 0.01, scalars_per_unit: int = 1, memory: float = 0.0, units=32
-    ):
+    def __init__(self, decorrelation: float = 0.05, kurtosis: float = 0.01, scalars_per_unit: int = 1):
         super().__init__()
         self.decorrelation, self.kurtosis, self.scalars_per_unit = decorrelation, kurtosis, scalars_per_unit
-        self.memory = memory
-        self.register_buffer("running", torch.zeros(units * scalars_per_unit, units * scalars_per_unit))
 
     def penalties(self, scalars: Tensor) -> dict[str, Tensor]:
         """The two weighted penalties of scalars (batch, units * scalars_per_unit)."""
-        decorrelation, kurtosis, correlation = independence_penalties(scalars, self.scalars_per_unit)
-        if self.memory:
-            off = correlation - torch.diag(correlation.diagonal())
-            with torch.no_grad():
-                self.running.lerp_(off.detach(), 1 - self.memory)
-            decorrelation = 2 * (self.running * off).sum() / (len(off) // self.scalars_per_unit)
+        decorrelation, kurtosis = independence_penalties(scalars, self.scalars_per_unit)
         return {"decorrelation": self.decorrelation * decorrelation, "kurtosis": self.kurtosis * kurtosis}
 
 
@@ -49,4 +39,4 @@ def independence_penalties(scalars: Tensor, scalars_per_unit: int = 1) -> tuple[
     varying = (deviation > 0).unflatten(0, (-1, scalars_per_unit)).sum(dim=-1)
     squared_length = standard.square().unflatten(1, (-1, scalars_per_unit)).sum(dim=-1) / varying.clamp(min=1)
     kurtosis = squared_length.square().mean() * (len(varying) / (varying > 0).sum())
-    return off_diagonal / len(varying), kurtosis, correlation
+    return off_diagonal / len(varying), kurtosis

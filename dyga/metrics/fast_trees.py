@@ -44,8 +44,9 @@ def boosted_trees(
     newton_factor = 1.0 if binary else (columns - 1) / columns
     score = np.tile(initial, (len(train), 1))
     # With few rows each row has its own bin, as in scikit-learn. With many rows, 255 bins give the same results.
-    bins = {"max_bin": len(train) if len(train) < 5_000 else 255, "min_data_in_bin": 1, "verbose": -1}
-    dataset = lightgbm.Dataset(train, label, params=bins)
+    bins = {"max_bin": 1_023 if len(train) < 5_000 else 255, "min_data_in_bin": 1, "verbose": -1}
+    # LightGBM would discard units that cannot split off 20 rows.
+    dataset = lightgbm.Dataset(train, label, params=bins | {"feature_pre_filter": False})
     booster = lightgbm.Booster(PARAMETERS | bins | {"num_class": columns, "num_threads": n_jobs, "seed": seed}, dataset)
     leaf_values = np.zeros((NUM_TREES * columns, NUM_LEAVES))
     rng = np.random.default_rng(seed)

@@ -1,6 +1,5 @@
 """Figures of the anchors: scatter plots of features, images decoded at anchors, and the stages of the anchor selection."""
 
-import colorsys
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -29,15 +28,20 @@ class Cloud(NamedTuple):
     colours: np.ndarray | None = None
 
 
-def cloud(features: np.ndarray, anchors: np.ndarray, values: np.ndarray | None = None, factor: str = "") -> Cloud:
+def cloud(
+    features: np.ndarray,
+    anchors: np.ndarray,
+    values: np.ndarray | None = None,
+    factor: str = "",
+    colours: np.ndarray | None = None,
+) -> Cloud:
     """Project one unit's features (n, dim) and anchors (k, dim) to their first two principal components.
 
     The paper uses PaCMAP, but a unit's features lie on a curve, and PaCMAP does not preserve it. `values` (n,) are those of
-    `factor`; a hue is drawn in its own colours.
+    `factor`, and `colours` their colours, as in `Cloud`; they are darkened a little, so that white shows on the page.
     """
     pca = PCA(2).fit(features)
-    number = 1 if values is None else int(values.max()) + 1
-    colours = np.array([colorsys.hsv_to_rgb(v / number, 0.95, 0.95) for v in range(number)]) if "hue" in factor else None
+    colours = None if colours is None else 0.93 * np.asarray(colours)
     values = np.zeros(len(features), int) if values is None else values
     projected = pca.transform(anchors) if len(anchors) else np.zeros((0, 2))
     return Cloud(pca.transform(features), values, projected, factor, colours)

@@ -59,14 +59,18 @@ def _image_rows(rows, labels, label: str, breaks=(), header: Sequence[str] = (),
     columns = max(len(row) for row in rows)
     side = min(side, (WIDTH - margin - spare) / columns)
     aspect = rows[0].shape[1] / rows[0].shape[2]
-    height = side * aspect * (len(rows) + 0.13 * len(breaks)) + (0.4 if header else 0.1)
+    longest = max((len(words(name)) for name in header), default=0)
+    slanted = 0.095 * longest > side  # the names of many columns do not fit side by side
+    above = 0.15 + 0.065 * longest if slanted else 0.4 if header else 0.1
+    height = side * aspect * (len(rows) + 0.13 * len(breaks)) + above
     figure = new_figure(margin + side * columns + spare, height, label)
     axes = figure.subplots()
     row_centres, column_centres = _mosaic(axes, rows, breaks)
     axes.set_yticks(row_centres, names)
     if header:
-        axes.set_xticks(column_centres, [words(name) for name in header])
+        slant = {"rotation": 40, "ha": "left", "rotation_mode": "anchor"} if slanted else {}
         axes.tick_params(labeltop=True, labelbottom=False)
+        axes.set_xticks(column_centres, [words(name) for name in header], **slant)
     return figure
 
 

@@ -107,7 +107,7 @@ def variant_styles(names: Sequence[str]) -> dict[str, dict]:
 
 
 def words(name: str) -> str:
-    """The display name of a factor or variant: `floor_hue` becomes `Floor hue`, `encdiff, unit 3` becomes `EncDiff, unit 3`."""
+    """The display name of a factor or variant: `position_x` becomes `Position x`, `encdiff, unit 3` becomes `EncDiff, unit 3`."""
     name, *more = name.split(", ")
     text = name.replace("_", " ")
     return ", ".join([VARIANTS[name].title if name in VARIANTS else text[:1].upper() + text[1:], *more])

@@ -12,10 +12,10 @@ from dyga.explore.run import Run
 from dyga.provenance import locked, write_json
 from dyga.seeds import sample_rows
 from dyga.study.interventions import intervention_scores
-from dyga.study.statistics import paired_difference, seeds_needed
+from dyga.study.statistics import holm, paired_difference, seeds_needed, verdict
 
 # (question, with, without). Scores of variants joined by "+" are averaged seed by seed: the mean effect over what the idea is
-# added to.
+# added to. These two means were added after their results were seen.
 COMPARISONS = (
     (
         "anchoring, mean of the three below",
@@ -102,7 +102,8 @@ def table(runs: Mapping[tuple[str, int], Run]) -> pd.DataFrame:
 
 def answers(runs: pd.DataFrame, measures: tuple[str, ...]) -> pd.DataFrame:
     """One row per comparison and measure of a `table`: the mean paired difference over the seeds that both variants have, its 95%
-    interval ("low", "high"), the verdict, and "seeds for half": how many would show half of the difference (5%, power 80%).
+    interval ("low", "high"), "p" of the paired t test, "adjusted p" (Holm, over the comparisons of the same measure), the verdict
+    by adjusted p at 5%, and "seeds for half": how many seeds would show half of the difference (5%, power 80%).
 
     A positive difference is an improvement: the sign of the reconstruction error is reversed. Comparisons with fewer than
     two common seeds, or values, are left out.
@@ -122,8 +123,12 @@ def answers(runs: pd.DataFrame, measures: tuple[str, ...]) -> pd.DataFrame:
             needed = seeds_needed(*pairs.to_numpy().T)
             asked = {"does it help?": question, "with": with_it, "without": without, "measure": name, "seeds": difference.count}
             interval = {"difference": difference.mean, "low": difference.low, "high": difference.high}
-            rows.append(asked | interval | {"verdict": difference.verdict, "seeds for half": needed})
-    return pd.DataFrame(rows)
+            rows.append(asked | interval | {"p": difference.p, "seeds for half": needed})
+    found = pd.DataFrame(rows)
+    if len(found):
+        found.insert(9, "adjusted p", found.groupby("measure")["p"].transform(holm))
+        found.insert(10, "verdict", [verdict(*pair) for pair in zip(found["difference"], found["adjusted p"], strict=True)])
+    return found
 
 
 def _by_seed(runs: pd.DataFrame, variants: list[str], measures: list[str]) -> pd.DataFrame:
@@ -132,8 +137,11 @@ def _by_seed(runs: pd.DataFrame, variants: list[str], measures: list[str]) -> pd
     return rows[measures].mean()[rows.size() == len(variants)]
 
 
+REFERENCE_DATASET = "rooms3d"
+
+
 def reference(folder: Path | str, profile: str = "quick") -> pd.DataFrame:
-    """The `table` of the runs that come with the project: `quick`, `long` or `longer` (ablation_*.csv in `folder`,
+    """The `table` of the runs on rooms3d that come with the project: `quick`, `long` or `longer` (ablation_*.csv in `folder`,
     figures/reference of a checkout)."""
     return pd.read_csv(Path(folder) / f"ablation_{profile}.csv")
 

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,9 @@ from tqdm import tqdm
 from dyga.config import Config
 from dyga.data import load_dataset
 from dyga.data.store import LazyImages
+from dyga.kept import claim
 from dyga.method.diffusion import to_tensor
-from dyga.provenance import describe, exit_if_orphaned, locked, write_json
+from dyga.provenance import describe, locked, write_json
 from dyga.seeds import sample_rows, step_seed
 from dyga.study.beta_tcvae import BetaTCVAE
 from dyga.study.evaluation import score
@@ -25,12 +27,15 @@ Encoder = Callable[[np.ndarray], np.ndarray]
 def run_baselines(config: Config, folder: Path, data_dir: Path | None = None) -> dict[str, dict]:
     """Fits and measures every baseline into `folder`: <method>.json as each is done, metrics.json at the end.
 
-    Returns {method: metrics and `seconds` of fitting}. ValueError for a data set without factors.
+    Returns {method: metrics and `seconds` of fitting}. ValueError for a data set without factors, and if the
+    folder holds results of other data or settings.
     """
     data = load_dataset(config.dataset, data_dir)
     if data.factors is None:
         raise ValueError(f"{config.dataset} has no factors, so no baseline can be measured")
+    config = replace(config, data=data.identity)
     with locked(folder):
+        claim(folder / "config.json", asdict(config))
         results = {}
         for method, fit in METHODS.items():
             path = folder / f"{method}.json"
@@ -84,7 +89,6 @@ def fit_beta_tcvae(config: Config, images: LazyImages) -> Encoder:
     model = BetaTCVAE(config.units, config.extractor_kernels, config.extractor_channels)
     optimiser = torch.optim.Adam(model.parameters(), lr=min(config.lr, 3e-3))
     for step in tqdm(range(config.steps // 2), "beta-TCVAE", mininterval=10, ascii=True):
-        exit_if_orphaned()
         seed = step_seed(config.seed, step + 1)
         rows = np.random.default_rng(seed).integers(len(images), size=config.batch)
         loss = model.loss(to_tensor(images[rows]), torch.Generator().manual_seed(seed))

@@ -17,12 +17,14 @@ from dyga.seeds import sample_rows
 
 
 def evaluate(run: Run) -> dict:
-    """Writes the run's codes.safetensors and metrics.json and returns the metrics; existing files are kept.
+    """Writes the run's codes.safetensors and metrics.json and returns the metrics; existing files are kept. ValueError if the
+    data are not those that the run was trained on.
 
     Codes are each unit's first principal component over `config.evaluation_images` random images, the same for every run.
     Without factors only the codes are made.
     """
     with locked(run.folder):
+        _ = run.data
         path = run.folder / "metrics.json"
         if not path.exists():
             write_json(path, _evaluate(run))

@@ -6,6 +6,7 @@ The paper shows interchange as pictures (its Figure 3); the numbers are the proj
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,33 +14,34 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dyga import metrics
 from dyga.checkpoint import load_model, save_model
 from dyga.config import Config
 from dyga.data import load_dataset
 from dyga.explore.run import Run, Unit
+from dyga.kept import CLASSIFIER, check_made_of, claim, classifier_settings
 from dyga.method.diffusion import to_tensor
-from dyga.provenance import describe, exit_if_orphaned, locked, write_json
+from dyga.provenance import describe, locked, write_json
 from dyga.seeds import step_seed
 from dyga.study.factor_classifier import FactorClassifier
-
-CLASSIFIER = "factor_classifier"
 
 
 def train_factor_classifier(config: Config, folder: Path, data_dir: Path | None = None) -> None:
     """Trains the study's factor classifier and writes `folder`/model.safetensors, with its accuracy on pictures that are drawn
-    afresh in provenance.json. ValueError if the data set has no factors."""
+    afresh in provenance.json. ValueError if the data set has no factors, or the folder holds a classifier of other data or
+    settings."""
+    data = load_dataset(config.dataset, data_dir)
+    if data.factors is None:
+        raise ValueError(f"{config.dataset} has no factors for a classifier to read")
+    made_of = classifier_settings(replace(config, data=data.identity))
     with locked(folder):
+        claim(folder / "config.json", made_of)
         if (folder / "model.safetensors").exists():
             return
-        data, start, steps = load_dataset(config.dataset, data_dir), time.monotonic(), config.classifier_steps
-        if data.factors is None:
-            raise ValueError(f"{config.dataset} has no factors for a classifier to read")
+        start, steps = time.monotonic(), config.classifier_steps
         torch.manual_seed(0)
         classifier, peak = FactorClassifier(data.factor_sizes), 4e-3
         optimiser = torch.optim.AdamW(classifier.parameters(), fused=True)
         for step in range(steps):
-            exit_if_orphaned()
             optimiser.param_groups[0]["lr"] = peak * min(1, (step + 1) / 50, 2 * (steps - step) / steps)
             seed = step_seed(0, step, stream=2)
             rows = np.random.default_rng(seed).integers(len(data.images), size=64)
@@ -65,9 +67,11 @@ def _soften(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def load_factor_classifier(run: Run) -> FactorClassifier:
-    """The classifier of the run's study. ValueError if it was not trained."""
+    """The classifier of the run's study. ValueError if it was not trained, or on other data."""
     classifier = FactorClassifier(run.data.factor_sizes).eval().requires_grad_(False)
-    load_model(run.folder.parent / CLASSIFIER / "model.safetensors", classifier)
+    folder = run.folder.parent / CLASSIFIER
+    check_made_of(folder / "config.json", classifier_settings(run.config))
+    load_model(folder / "model.safetensors", classifier)
     return classifier
 
 
@@ -124,8 +128,7 @@ def _measure(run: Run, places: int = 6, steps: int = 5) -> list[dict]:
     data, count, classifier = run.data, run.config.intervention_images, load_factor_classifier(run)
     rows = np.random.default_rng(7).choice(len(data.images), 2 * count, replace=False)
     features, truth = run.encode(data.images[rows]), data.factors[rows]
-    # One-to-one assignment of units to factors, since a unit may follow two factors nearly as well.
-    best = metrics.unit_order(np.array(run.metrics["nmi"]))[: len(data.factor_names)]
+    best = run.metrics["best_units"]  # a unit may be the best of two factors
 
     def decoded(changed: np.ndarray) -> np.ndarray:
         return read(classifier, run.decode(changed, steps))
@@ -136,7 +139,7 @@ def _measure(run: Run, places: int = 6, steps: int = 5) -> list[dict]:
     records = []
     for factor, name in enumerate(data.factor_names):
         decoded_accuracy = float((untouched[:, factor] == truth[:, factor]).mean())
-        unit = int(best[factor])
+        unit = best[factor]
         along = np.repeat(features[:count, None], places, axis=1)
         along[:, :, unit] = grid[:, unit]
         readings = decoded(along.reshape(-1, *features.shape[1:])).reshape(count, places, -1)
@@ -144,7 +147,7 @@ def _measure(run: Run, places: int = 6, steps: int = 5) -> list[dict]:
         record = {"factor": name, "decoded_accuracy": decoded_accuracy}
         shares = {"changed": changed, "kept": kept, "isolated": isolated, "count": count}
         records.append(record | {"moved": "traversal", "units": [unit]} | shares)
-        for moved, units in (("interchange, one unit", [unit]), ("interchange, all units", run.following(Unit(unit, name)))):
+        for moved, units in (("interchange, one unit", [unit]), ("interchange, all units", run.following(Unit(unit, (name,))))):
             swapped = features[:count].copy()
             swapped[:, units] = features[count:, units]
             followed, kept, isolated, pairs = interchange_scores(decoded(swapped), source, target, factor)

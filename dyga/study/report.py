@@ -12,6 +12,8 @@ from pathlib import Path
 import nbformat
 import numpy as np
 import pandas as pd
+from matplotlib.font_manager import FontProperties
+from matplotlib.mathtext import math_to_image
 from nbconvert import HTMLExporter
 from PIL import Image
 from pygments.formatters import HtmlFormatter
@@ -77,6 +79,9 @@ def _write(path: Path, text: str) -> Path:
     return path
 
 
+PUBLISHED_METRICS = {"factor_vae_score": "FactorVAE score", "dci_disentanglement": "DCI", "tad": "TAD", "fid": "FID"}
+
+
 def published_rows(table: str, dataset: str) -> pd.DataFrame:
     """The paper's published numbers, a row per method: `method`, then each metric's mean and, as
     `<metric>_std`, its standard deviation (NaN where not reported); the source is in the frame's
@@ -95,6 +100,31 @@ def published_rows(table: str, dataset: str) -> pd.DataFrame:
     frame = pd.DataFrame(rows, columns=columns)
     frame.attrs["source"] = published["source"]
     return frame
+
+
+def published_beside(dataset: str) -> pd.DataFrame | None:
+    """The `published_rows` of a data set, or of the one that an embedded world resembles; None if nothing is published. `attrs`
+    has the published data set's `title`."""
+    published = json.loads(resources.files(__package__).joinpath("published.json").read_text("utf-8"))
+    dataset = published["beside"].get(dataset, dataset)
+    table = next((name for name, entry in published.items() if name.startswith("table") and dataset in entry["datasets"]), None)
+    if table is None:
+        return None
+    frame = published_rows(table, dataset)
+    frame.attrs["title"] = published["titles"][dataset]
+    return frame
+
+
+def as_printed(published: pd.DataFrame | None) -> pd.DataFrame:
+    """Published rows for a table: `from`, `method` and each metric as `0.981 ± 0.004`."""
+    if published is None:
+        return pd.DataFrame()
+    rows = pd.DataFrame({"from": f"published: {published.attrs['title']}", "method": published["method"]})
+    for name, title in PUBLISHED_METRICS.items():
+        if name in published:
+            pairs = zip(published[name], published[f"{name}_std"], strict=True)
+            rows[title] = [mean_spread([mean], spread, digits=1 if name == "fid" else 3) for mean, spread in pairs]
+    return rows
 
 
 def mean_spread(values: Sequence[float], spread: float | None = None, digits: int = 3) -> str:
@@ -133,11 +163,14 @@ def _latex(text: str) -> str:
 
 def _body(executed: Path, code: bool) -> str:
     """A notebook's prose and outputs as HTML: figures inside it, no widgets (each has a picture beside it),
-    no scripts, no progress bars; the code only on request."""
+    no scripts, no progress bars; the code only on request, and with it the cells tagged `notebook-only`."""
     notebook = nbformat.read(executed, as_version=4)
     notebook.metadata.pop("widgets", None)
+    notebook.cells = [cell for cell in notebook.cells if code or "notebook-only" not in cell.metadata.get("tags", [])]
     for cell in notebook.cells:
-        if cell.cell_type == "code":
+        if cell.cell_type == "markdown":
+            cell.source = re.sub(r"\$\$(.+?)\$\$|\$([^$\n]+)\$", _equation, cell.source)
+        else:
             cell.outputs = [output for output in cell.outputs if _shown(output)]
     exporter = HTMLExporter(
         template_name="basic",
@@ -148,6 +181,15 @@ def _body(executed: Path, code: bool) -> str:
     )
     body, _ = exporter.from_notebook_node(notebook, resources={"metadata": {"path": str(executed.parent)}})
     return body
+
+
+def _equation(found: re.Match) -> str:
+    """LaTeX between dollar signs as an image, since a page without scripts cannot set it."""
+    buffer, latex = io.BytesIO(), found[1] or found[2]
+    math_to_image(f"${latex}$", buffer, format="svg", dpi=72, prop=FontProperties(size=13))
+    size = "" if found[1] else ' style="display: inline; margin: 0"'
+    address = f"data:image/svg+xml;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return f'<img alt="{html.escape(latex)}" src="{address}"{size}>'
 
 
 def _shown(output: nbformat.NotebookNode) -> bool:
@@ -176,9 +218,9 @@ def notebook_html(executed: Path, path: Path) -> Path:
     return _page(Path(path), Path(executed).stem, _body(Path(executed), code=True), style)
 
 
-def gather(notebooks: Sequence[Path], path: Path, title: str, provenance: Mapping) -> Path:
+def gather(notebooks: Sequence[Path], path: Path, title: str, provenance: Mapping, note: str = "") -> Path:
     """The report: the executed notebooks' prose, figures and tables in order, without code, as one HTML file
-    that loads nothing, with a table of contents and the provenance at the end."""
+    that loads nothing, with a table of contents, a note below it, and the provenance at the end."""
     sections, contents = [], []
     for place, notebook in enumerate(map(Path, notebooks), 1):
         body = _body(notebook, code=False)
@@ -189,7 +231,8 @@ def gather(notebooks: Sequence[Path], path: Path, title: str, provenance: Mappin
         anchor, name = heading.groups() if heading else (f"section-{place}", html.escape(notebook.stem))
         contents.append(f'<li><a href="#{anchor}">{name}</a></li>')
         sections.append(f'<section id="section-{place}">\n{body}\n</section>')
-    header = f"<header><h1>{html.escape(title)}</h1>\n<nav><ol>{''.join(contents)}</ol></nav></header>"
+    header = f"<header><h1>{html.escape(title)}</h1>\n<nav><ol>{''.join(contents)}</ol></nav>"
+    header += (f"<p>{html.escape(note)}</p>" if note else "") + "</header>"
     terms = "".join(f"<dt>{html.escape(str(k))}</dt><dd>{_plain(v)}</dd>" for k, v in provenance.items())
     footer = f"<footer><dl>{terms}</dl></footer>"
     return _page(Path(path), title, _smaller("\n".join([header, *sections, footer])))

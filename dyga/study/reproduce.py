@@ -9,8 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nbformat
+import psutil
 
 from dyga.data import prepare_dataset
+from dyga.kept import CLASSIFIER, FIRST_STAGE
+from dyga.processes import end_processes
 from dyga.provenance import checkout, write_atomically
 from dyga.study import report
 from dyga.study.study import Study
@@ -31,12 +34,13 @@ def notebook_paths(numbers: tuple[int, ...] | None = None) -> list[Path]:
 def reproduce(study: Study, numbers: tuple[int, ...] | None = None) -> Path:
     """Executes the notebooks with papermill and gathers runs/.../report.html; returns its path.
 
-    An executed copy whose source, parameters, package and runs are unchanged is kept. RuntimeError if a cell fails: the copy
+    An executed copy whose source, parameters, package, data and runs are unchanged is kept. ValueError if the study's folder
+    holds anything that was made of other data or settings. RuntimeError if a cell fails: the copy
     with the error is kept as <name>.failed.ipynb.
     """
-    paths = notebook_paths(numbers)
+    # 09 is about models of the reader's own, so a study does not need it.
+    paths = notebook_paths(numbers) if numbers else [path for path in notebook_paths() if path.name[1] != "9"]
     target = study.runs / "notebooks"
-    target.mkdir(parents=True, exist_ok=True)
 
     def paths_of(digits: str) -> list[Path]:
         return sorted((path for path in paths if path.name[1] in digits), key=lambda path: digits.index(path.name[1]))
@@ -44,19 +48,38 @@ def reproduce(study: Study, numbers: tuple[int, ...] | None = None) -> Path:
     start = time.monotonic()
     # Once, before the workers need it. One thread per kernel: two kernels with two threads each would wait for each other.
     prepare_dataset(study.dataset, study.data_dir or None)
+    study.check()
+    for folder in (target, Path(study.data_dir)):
+        folder.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    # Two at a time. 01 needs no training; 03 to 06 and 08 need 02, the longest first; 07 needs the others.
-    for stage in (paths_of("12"), paths_of("64358"), paths_of("7")):
-        with ThreadPoolExecutor(2) as pool:
-            list(pool.map(lambda path: _execute(path, target / path.name, study), stage))
+    # Two at a time. 01 and 09 need no training; 03 to 06 and 08 need 02, the longest first; 07 needs the others.
+    for stage in (paths_of("129"), paths_of("64358"), paths_of("7")):
+        _execute_all(stage, target, study)
     executed = [target / path.name for path in notebook_paths() if (target / path.name).exists()]
     page = study.runs / "report.html"
     newest = max(path.stat().st_mtime for path in executed)
     if not page.exists() or page.stat().st_mtime < newest:
         seconds = round(time.monotonic() - start, 1)
         executed.sort(key=lambda path: not path.name.startswith("07"))  # the answer comes first
-        report.gather(executed, page, title=f"dyga: {study.name}", provenance=study.origin(seconds=seconds))
+        origin = study.origin(seconds=seconds)
+        report.gather(executed, page, title=f"dyga: {study.name}", provenance=origin, note=study.first_stage_note())
     return page
+
+
+def _execute_all(paths: list[Path], target: Path, study: Study) -> None:
+    """Executes notebooks, two at a time. An interruption ends their kernels and what those have started."""
+    with ThreadPoolExecutor(2) as pool:
+        futures = [pool.submit(_execute, path, target / path.name, study) for path in paths]
+        try:
+            for future in futures:
+                future.result()
+        except BaseException as error:
+            pool.shutdown(wait=False, cancel_futures=True)
+            # Again and again, since a kernel may be starting only now.
+            while isinstance(error, KeyboardInterrupt) and any(future.running() for future in futures):
+                end_processes(child.pid for child in psutil.Process().children())
+                time.sleep(0.1)
+            raise
 
 
 def _execute(source: Path, executed: Path, study: Study) -> None:
@@ -73,7 +96,7 @@ def _execute(source: Path, executed: Path, study: Study) -> None:
         return
     start = time.monotonic()
     print(f"{source.stem}: running", flush=True)
-    partial = executed.with_suffix(".failed.ipynb")
+    failed, partial = executed.with_suffix(".failed.ipynb"), executed.with_name(f".{executed.name}")
     loud = source.stem.endswith("training")
     try:
         papermill.execute_notebook(
@@ -90,20 +113,27 @@ def _execute(source: Path, executed: Path, study: Study) -> None:
                 "--IPKernelApp.exec_lines=import logging; logging.getLogger('tornado').setLevel(50)",
             ],
         )
+        os.replace(partial, executed)
+        failed.unlink(missing_ok=True)
     except papermill.PapermillExecutionError as error:
+        os.replace(partial, failed)
         words = f"{error.ename}: {error.evalue}"
-        raise RuntimeError(f"{source.stem}, cell {error.exec_count}: {words} (see {partial})") from None
-    os.replace(partial, executed)
+        raise RuntimeError(f"{source.stem}, cell {error.exec_count}: {words} (see {failed})") from None
+    finally:
+        partial.unlink(missing_ok=True)
     report.notebook_html(executed, executed.with_suffix(".html"))
     write_atomically(stamp, _fingerprint(source, parameters, study))
     print(f"{source.stem}: done in {time.monotonic() - start:.0f} s", flush=True)
 
 
 def _fingerprint(source: Path, parameters: dict, study: Study) -> str:
-    """A hash of what an executed notebook depends on: its source, parameters, the package and the study's results."""
+    """A hash of what an executed notebook depends on: its source, parameters, the package, the data and the study's results."""
     package = sorted(Path(__file__).parent.parent.rglob("*.py"))
-    results = [study.folder(c) / "metrics.json" for c in study.configs()] if "data" not in source.stem else []
-    digest = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode())
+    measured = [*(study.folder(config) for config in study.configs()), *study.baseline_folders().values()]
+    results = [folder / "metrics.json" for folder in measured]
+    results += [study.runs / name / "provenance.json" for name in (FIRST_STAGE, CLASSIFIER)]
+    results = [] if source.stem[:2] in ("01", "09") else results
+    digest = hashlib.sha256(json.dumps([parameters, study.data.identity], sort_keys=True).encode())
     cells = [cell.source for cell in nbformat.read(source, as_version=4).cells]
     digest.update(json.dumps(cells).encode())
     for path in [*package, *results]:

@@ -9,7 +9,8 @@ dataset=${1:?usage: sbatch dyga/study/slurm.sh DATASET [PROFILE]}
 profile=${2:-paper}
 mapfile -t variants < <(.venv/bin/python -c "from dyga.config import ALL_VARIANTS; print(*ALL_VARIANTS, sep='\n')")
 task=${SLURM_ARRAY_TASK_ID:?run this with sbatch}
-folder=runs/${dataset}-${profile}/first_stage
+study=$(.venv/bin/python -c "import sys; from dyga.config import study_name; print(study_name(*sys.argv[1:]))" "$profile" "$dataset")
+folder=runs/$study/first_stage
 # The first task makes what all share; the others wait for it.
 if [ "$task" = 0 ]; then
     .venv/bin/dyga first-stage --dataset "$dataset" --profile "$profile"

@@ -1,4 +1,4 @@
-"""Paired differences over seeds, with confidence intervals."""
+"""Paired differences over seeds, with confidence intervals and with p values adjusted for the number of questions."""
 
 import math
 from collections.abc import Sequence
@@ -11,24 +11,35 @@ from scipy.stats import t as student
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """Mean over seeds of one variant's score minus another's, its 95% interval from `low` to `high`, and the number of seeds."""
+    """Mean over seeds of one variant's score minus another's, its 95% interval from `low` to `high`, the number of seeds, and `p`
+    of the two-sided paired t test (1 with one seed)."""
 
     mean: float
     low: float
     high: float
     count: int
+    p: float
 
     def __str__(self) -> str:
         if self.count < 2:
             return f"{self.mean:+.3f} (one seed: no interval)"
         return f"{self.mean:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
 
-    @property
-    def verdict(self) -> str:
-        """'helps', 'hurts', or 'undecided' if the interval contains 0 or there is none."""
-        if self.count < 2 or self.low <= 0 <= self.high:
-            return "undecided"
-        return "helps" if self.mean > 0 else "hurts"
+
+def verdict(mean: float, p: float, level: float = 0.05) -> str:
+    """'helps' or 'hurts' if p is below `level`, otherwise 'undecided'."""
+    if not p < level:
+        return "undecided"
+    return "helps" if mean > 0 else "hurts"
+
+
+def holm(p: Sequence[float]) -> np.ndarray:
+    """p values of several questions -> p values adjusted for their number (Holm 1979), so that the chance of any false answer
+    stays below the level of the test."""
+    p = np.asarray(p, float)
+    order = p.argsort(kind="stable")
+    adjusted = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)).clip(max=1)
+    return adjusted[order.argsort(kind="stable")]
 
 
 def paired_difference(scores: Sequence[float], reference: Sequence[float], level: float = 0.95) -> PairedDifference:
@@ -44,9 +55,11 @@ def paired_difference(scores: Sequence[float], reference: Sequence[float], level
         raise ValueError("scores and reference must be finite")
     count, mean = len(difference), float(difference.mean())
     if count < 2:
-        return PairedDifference(mean, -math.inf, math.inf, count)
-    half = float(student.ppf(0.5 + level / 2, count - 1) * difference.std(ddof=1) / math.sqrt(count))
-    return PairedDifference(mean, mean - half, mean + half, count)
+        return PairedDifference(mean, -math.inf, math.inf, count, 1.0)
+    error = float(difference.std(ddof=1) / math.sqrt(count))
+    half = float(student.ppf(0.5 + level / 2, count - 1)) * error
+    p = 2 * float(student.sf(abs(mean) / error, count - 1)) if error else float(mean == 0)
+    return PairedDifference(mean, mean - half, mean + half, count, p)
 
 
 def seeds_needed(scores: Sequence[float], reference: Sequence[float], share: float = 0.5, power: float = 0.8) -> int | None:

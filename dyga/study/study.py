@@ -3,7 +3,9 @@
 import json
 import os
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
@@ -14,6 +16,7 @@ from dyga.config import (
     DEFAULT_VARIANTS,
     VARIANTS,
     Config,
+    absolute_dataset,
     check_name,
     check_variants,
     make_config,
@@ -21,10 +24,18 @@ from dyga.config import (
     parse_variants,
     study_name,
 )
-from dyga.data import load_dataset
+from dyga.data import Dataset, load_dataset
+from dyga.kept import CLASSIFIER, FIRST_STAGE, check_made_of, claim, classifier_settings, digest, first_stage_settings
 from dyga.provenance import describe, write_json
 from dyga.study import report
 from dyga.study.workers import run_workers
+
+
+class NotTrained(FileNotFoundError):
+    """Says which notebook to run first. A notebook shows this sentence alone, without a traceback."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [str(self)]
 
 
 @dataclass(frozen=True)
@@ -45,10 +56,16 @@ class Study:
     name: str = ""
 
     def __post_init__(self):
+        object.__setattr__(self, "dataset", absolute_dataset(self.dataset))
         if not self.name:
             object.__setattr__(self, "name", study_name(self.profile, self.dataset, self.settings))
         check_name(self.name)
         check_variants(self.configs())
+
+    @cached_property
+    def data(self) -> Dataset:
+        """The data set. ValueError if it cannot be opened."""
+        return load_dataset(self.dataset, self.data_dir or None)
 
     @property
     def runs(self) -> Path:
@@ -71,12 +88,14 @@ class Study:
         return self.runs / f"{config.variant}-seed{config.seed}"
 
     def finished(self) -> dict[tuple[str, int], Path]:
-        """(variant, seed) -> folder, variants in the table's order. FileNotFoundError names the notebook to run first."""
+        """(variant, seed) -> folder, variants in the table's order. NotTrained names the notebook to run first, ValueError what
+        was made of other data or settings."""
         wanted = sorted(self.configs(), key=lambda c: (list(VARIANTS).index(c.variant), c.seed))
         folders = {(c.variant, c.seed): self.folder(c) for c in wanted}
         missing = [f.name for f in folders.values() if not (f / "metrics.json").exists()]
         if missing:
-            raise FileNotFoundError(f"not trained yet: {', '.join(missing)}. Run notebook 02_training first")
+            raise NotTrained(f"{self.name} is not trained yet ({', '.join(missing)}). Run notebook 02_training first.")
+        self.check()
         return folders
 
     def baseline_folders(self) -> dict[int, Path]:
@@ -84,44 +103,63 @@ class Study:
         return {seed: self.runs / f"baselines-seed{seed}" for seed in parse_numbers(self.seeds, "seeds", 0, 10_000)}
 
     def baselines(self) -> dict[tuple[str, int], dict]:
-        """(method, seed) -> what was measured of it, with its `seconds`. FileNotFoundError as in `finished`."""
+        """(method, seed) -> what was measured of it, with its `seconds`. NotTrained as in `finished`."""
         found = {}
+        self.check()
         for seed, folder in self.baseline_folders().items():
             if not _is_finished(folder):
-                raise FileNotFoundError(f"not trained yet: {folder.name}. Run notebook 02_training first")
+                raise NotTrained(f"{self.name} is not trained yet ({folder.name}). Run notebook 02_training first.")
             measured = json.loads((folder / "metrics.json").read_text())
             found |= {(method, seed): values for method, values in measured.items()}
         return found
 
     def train(self) -> None:
         """Trains and evaluates what is not finished, in several processes, and prints the progress every few seconds.
-        ValueError if the study's folder was made with other settings."""
-        self._claim()
+        ValueError if the study's folder, or one in it, was made of other data or settings."""
+        self.check()
+        claim(self.runs / "study.json", self._made_of())
         where = ["--dataset", self.dataset, "--profile", self.profile, *(["--set", self.settings] if self.settings else [])]
-        first_stage = ["first-stage", *where, "--folder", str(self.runs / "first_stage")]
+        first_stage = ["first-stage", *where, "--folder", str(self.runs / FIRST_STAGE)]
         commands = []
         for config in self.configs():
             which = ["--variant", config.variant, "--seed", str(config.seed), "--folder", str(self.folder(config))]
             commands.append(["train", *where, *which])
-        if load_dataset(self.dataset, self.data_dir or None).factors is not None:
+        if self.data.factors is not None:
             for seed, folder in self.baseline_folders().items():
                 commands.append(["baselines", *where, "--seed", str(seed), "--folder", str(folder)])
-            commands.append(["factor-classifier", *where, "--folder", str(self.runs / "factor_classifier")])
+            commands.append(["factor-classifier", *where, "--folder", str(self.runs / CLASSIFIER)])
         # The longest first, so that the workers end together. Only decoded images need the patches first stage.
         if self.configs()[0].first_stage == "patches":
             commands.append(first_stage)
         else:
             run_workers(self._pending([first_stage]))
+            self.check()  # runs that were trained on the latents of another first stage
         run_workers(self._pending(commands))
 
-    def _claim(self) -> None:
-        """Writes study.json, which says what the folder's runs were made of."""
-        own = {"dataset": self.dataset, "profile": self.profile, "settings": self.configs()[0].changes}
-        path = self.runs / "study.json"
-        if path.exists() and json.loads(path.read_text()) != own:
-            raise ValueError(f"{self.runs} belongs to another study ({path.read_text()}): choose another --name")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, own)
+    def check(self) -> None:
+        """ValueError unless all that the study's folder keeps was made of this study's data and settings."""
+        check_made_of(self.runs / "study.json", self._made_of())
+        for folder, made_of in self._kept().items():
+            check_made_of(folder / "config.json", made_of)
+
+    def _made_of(self) -> dict:
+        settings = {"dataset": self.dataset, "profile": self.profile, "settings": self.configs()[0].changes}
+        return {"data": self.data.identity, **settings}
+
+    def _kept(self) -> dict[Path, Mapping]:
+        """Each folder of the study, and what its contents must be made of."""
+        configs = [replace(config, data=self.data.identity) for config in self.configs()]
+        kept: dict[Path, Mapping] = {self.runs / FIRST_STAGE: first_stage_settings(configs[0])}
+        kept[self.runs / CLASSIFIER] = classifier_settings(configs[0])
+        for seed, folder in self.baseline_folders().items():
+            own = make_config(self.profile, self.dataset, "encdiff", seed, self.settings)
+            kept[folder] = asdict(replace(own, data=self.data.identity))
+        for config in configs:
+            folder = self.folder(config)
+            stages = [each / FIRST_STAGE / "model.safetensors" for each in (self.runs, folder)]
+            there = [stage for stage in stages if config.first_stage == "vq" and stage.exists()]
+            kept[folder] = asdict(replace(config, first_stage_digest=digest(there[0].read_bytes()) if there else ""))
+        return kept
 
     def _pending(self, commands: list[list[str]]) -> list[list[str]]:
         return [self._command(command) for command in commands if not _is_finished(Path(command[-1]))]
@@ -143,11 +181,24 @@ class Study:
         return figure
 
     def saved_figure(self, name: str, notebook: str) -> Image:
-        """A figure that `notebook` has saved, to show it again. FileNotFoundError names the notebook if it has not."""
-        path = self.figures / f"{name}.png"
+        """A figure that `notebook` has saved, to show it again. NotTrained names the notebook if it has not, or has on other
+        data."""
+        origin = self._saved(name, notebook)
+        return Image((self.figures / f"{name}.png").read_bytes(), width=860, alt=origin["label"])
+
+    def saved_table(self, name: str, notebook: str) -> pd.DataFrame:
+        """A table that `notebook` has saved. NotTrained as in `saved_figure`."""
+        self._saved(name, notebook)
+        return pd.read_csv(self.figures / f"{name}.csv")
+
+    def _saved(self, name: str, notebook: str) -> dict:
+        path = self.figures / f"{name}.json"
         if not path.exists():
-            raise FileNotFoundError(f"no figure {name} yet. Run notebook {notebook} first")
-        return Image(path.read_bytes(), width=860, alt=json.loads(path.with_suffix(".json").read_text())["label"])
+            raise NotTrained(f"{self.name} has no {name} yet. Run notebook {notebook} first.")
+        origin = json.loads(path.read_text())
+        if origin.get("data") != self.data.identity:
+            raise NotTrained(f"{path} was made of other data ({origin.get('data')}). Run notebook {notebook} first.")
+        return origin
 
     def save_table(self, table: pd.DataFrame, name: str, caption: str, **provenance) -> pd.DataFrame:
         """Writes figures/<name>.csv, .tex, .html and .json; returns the table, for the notebook to show."""
@@ -158,15 +209,19 @@ class Study:
         return table
 
     def origin(self, **extra) -> dict:
-        """Where the study's results come from: variants, seeds, changed settings, seconds, commit, versions, hardware."""
+        """Where the study's results come from: data, variants, seeds, changed settings, seconds, commit, versions, hardware."""
         logs = [self.folder(c) / "log.jsonl" for c in self.configs()]
         last = {p.parent.name: p.read_text().splitlines()[-1:] for p in logs if p.exists()}
         seconds = {name: json.loads(lines[0])["seconds"] for name, lines in last.items() if lines}
-        return describe(
-            run=self.name, variants=self.variants, seeds=self.seeds, settings=self.settings, training_seconds=seconds, **extra
-        )
+        own = {"run": self.name, "data": self.data.identity, "variants": self.variants, "seeds": self.seeds}
+        return describe(**own, settings=self.settings, training_seconds=seconds, **extra)
+
+    def first_stage_note(self) -> str:
+        """A sentence if the paper's first stage was trained without the losses that make it a VQ-GAN, else ''."""
+        path = self.runs / FIRST_STAGE / "provenance.json"
+        return json.loads(path.read_text()).get("note", "") if path.exists() else ""
 
 
 def _is_finished(folder: Path) -> bool:
-    last = "model.safetensors" if folder.name in ("first_stage", "factor_classifier") else "metrics.json"
+    last = "model.safetensors" if folder.name in (FIRST_STAGE, CLASSIFIER) else "metrics.json"
     return (folder / last).exists()

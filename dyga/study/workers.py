@@ -8,6 +8,8 @@ import sys
 import time
 from pathlib import Path
 
+from dyga.processes import end_processes
+
 
 def worker_slots() -> list[dict[str, str]]:
     """The environment of each worker that runs at the same time: one worker per GPU, which sees that GPU only, else one per core,
@@ -54,9 +56,7 @@ def run_workers(commands: list[list[str]]) -> None:
                 last_report = time.monotonic()
                 _say("  ".join(_progress(folder) for folder, *_ in running))
     finally:
-        for _, process, _ in running:
-            process.terminate()
-            process.wait()
+        end_processes(process.pid for _, process, _ in running)
 
 
 def _say(words: str) -> None:

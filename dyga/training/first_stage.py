@@ -3,6 +3,7 @@
 import io
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,13 @@ import torch.nn.functional as F
 from torch import nn
 from tqdm import tqdm
 
-from dyga.checkpoint import load_resume, save_model, save_resume
+from dyga.checkpoint import load_config, load_resume, packed, save_resume
 from dyga.config import Config
 from dyga.data import load_dataset
+from dyga.kept import claim, digest, first_stage_settings, keep_first_stage
 from dyga.method.diffusion import to_tensor
 from dyga.method.first_stages import FIRST_STAGES
-from dyga.provenance import describe, exit_if_orphaned, locked, write_atomically, write_json
+from dyga.provenance import describe, locked, write_atomically, write_json
 from dyga.seeds import sample_rows, step_seed
 from dyga.training.vqgan_loss import VQGANLoss, lpips, missing_weights
 
@@ -35,19 +37,23 @@ def make_first_stage(config: Config, images) -> nn.Module:
 def train_first_stage(config: Config, folder: Path, data_dir: Path | None = None) -> None:
     """Trains the first stage's decoder (patches) or all of it (vq), and writes `folder`/model.safetensors and, for vq, the
     latents of all images. An interrupted call continues where it was. The paper's vq is a VQ-GAN; this one is too if the LPIPS
-    weights are present."""
+    weights are present. Runs beside `folder` get a copy of the weights. ValueError if the folder holds a first stage of other
+    data or settings."""
+    data = load_dataset(config.dataset, data_dir)
+    made_of = first_stage_settings(replace(config, data=data.identity))
     with locked(folder):
+        claim(folder / "config.json", made_of)
         if (folder / "model.safetensors").exists():
             return
-        start, steps = time.monotonic(), config.first_stage_steps
-        images = load_dataset(config.dataset, data_dir).images
+        start, steps, images = time.monotonic(), config.first_stage_steps, data.images
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         stage = make_first_stage(config, images).train().requires_grad_(True).to(device)
         peak = 4e-3 if config.first_stage == "patches" else 2e-4
         parts: dict = {"stage": stage, "optimiser": torch.optim.AdamW(stage.parameters(), lr=peak)}
         perceptual = lpips() if config.first_stage == "vq" else None
-        if config.first_stage == "vq" and not perceptual:
-            print(missing_weights(), file=sys.stderr, flush=True)
+        note = missing_weights() if config.first_stage == "vq" and not perceptual else ""
+        if note:
+            print(note, file=sys.stderr, flush=True)
         if perceptual:
             parts["critic"] = critic = VQGANLoss(perceptual).to(device)
             parts["critic_optimiser"] = torch.optim.AdamW(critic.parameters(), lr=peak, betas=(0.5, 0.9))
@@ -57,8 +63,10 @@ def train_first_stage(config: Config, folder: Path, data_dir: Path | None = None
         if state["step"]:
             for name, part in parts.items():
                 part.load_state_dict(state[name])
+        else:
+            for older in folder.glob("latents-*.npy"):  # of weights that were deleted
+                older.unlink()
         for step in tqdm(range(state["step"], steps), "first stage", mininterval=10, ascii=True):
-            exit_if_orphaned()
             parts["optimiser"].param_groups[0]["lr"] = peak * (1 - step / steps)
             rows = np.random.default_rng(step_seed(0, step)).integers(len(images), size=32)
             batch = to_tensor(images[rows]).to(device)
@@ -78,9 +86,14 @@ def train_first_stage(config: Config, folder: Path, data_dir: Path | None = None
         seconds = round(time.monotonic() - start, 1)
         if config.first_stage == "vq":
             store_latents(stage, images, folder)
-        save_model(folder / "model.safetensors", stage)
-        write_json(folder / "provenance.json", describe(l1=error, seconds=seconds, critic=perceptual is not None))
+        weights = packed(stage)
+        measured = describe(l1=error, seconds=seconds, critic=perceptual is not None, note=note, digest=digest(weights))
+        write_json(folder / "provenance.json", measured)
+        write_atomically(folder / "model.safetensors", weights)
         (folder / "resume.pt").unlink(missing_ok=True)
+        for log in folder.parent.glob("*/log.jsonl"):
+            if (log.parent / "config.json").exists():
+                keep_first_stage(log.parent, load_config(log.parent))
 
 
 def _descend(optimiser: torch.optim.Optimizer, loss: torch.Tensor) -> None:

@@ -8,7 +8,7 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,14 +18,18 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from dyga.checkpoint import load_resume, save_model, save_resume
-from dyga.config import Config, check_batch, from_json
-from dyga.data import load_dataset
+from dyga.config import Config, check_batch
+from dyga.data import Dataset, load_dataset
 from dyga.extensions import Extension, build_model
-from dyga.provenance import exit_if_orphaned, locked, write_json
+from dyga.kept import FIRST_STAGE, check_first_stage, check_made_of, digest, keep_first_stage
+from dyga.provenance import locked, write_json
 from dyga.seeds import step_seed
 from dyga.training.batches import Batches
 from dyga.training.gradients import Gradients, make_accelerator
 from dyga.training.monitor import Monitor
+
+# What is made of a trained model, in its folder.
+MADE_OF_MODEL = ("metrics.json", "codes.safetensors", "interventions.json", "ablation.json")
 
 
 def learning_rate(config: Config, step: int) -> float:
@@ -40,30 +44,38 @@ def train(
 ) -> Iterator[dict[str, float]]:
     """Trains one variant into `folder` and yields the log's records (step, losses, lr, seconds, anchors).
 
-    Leaves config.json, log.jsonl and model.safetensors; resume.pt exists during the training. An interrupted run continues
+    Leaves config.json, log.jsonl, model.safetensors, and a copy of the study's first stage if that is trained; resume.pt exists
+    during the training. An interrupted run continues
     where it was; a complete run yields nothing. `extensions` are the user's own, beside those that `config` switches on. Under
     `accelerate launch` or `torchrun` every process takes its share of each batch, and the first process writes. ValueError if
-    the folder holds a run of other settings.
+    the folder holds a run of other data or settings.
     """
+    data = load_dataset(config.dataset, data_dir)
     config = replace(config, extensions=tuple(type(extension).__name__ for extension in extensions))
+    config = with_origin(config, data.identity, folder.parent / FIRST_STAGE)
     accelerator = make_accelerator(config)
     with locked(folder) if accelerator.is_main_process else nullcontext():
-        check_settings(config, folder)
+        check_made_of(folder / "config.json", asdict(config))
         accelerator.wait_for_everyone()
         if (folder / "model.safetensors").exists():
             return
-        training = Training(config, folder, data_dir, accelerator, extensions)
+        training = Training(config, folder, data, accelerator, extensions)
         if accelerator.is_main_process:
-            write_json(folder / "config.json", json.loads(config.to_json()))
+            write_json(folder / "config.json", asdict(config))
+            keep_first_stage(folder, config)
         yield from training.steps()
+        if accelerator.is_main_process:
+            keep_first_stage(folder, config)
         accelerator.wait_for_everyone()
 
 
-def check_settings(config: Config, folder: Path) -> None:
-    """ValueError if `folder` holds a run of other settings, whose checkpoint would not be this run's."""
-    path = folder / "config.json"
-    if path.exists() and from_json(path.read_text()) != config:
-        raise ValueError(f"{folder} holds a run of other settings: delete it or choose another --out")
+def with_origin(config: Config, data: str, first_stage: Path) -> Config:
+    """The settings of a run of this data, given its identity. A vq first stage, whose latents the run is trained on, must be in
+    the folder `first_stage`: ValueError if it is not, or is of other data or settings."""
+    config = replace(config, data=data)
+    if config.first_stage == "vq":
+        config = replace(config, first_stage_digest=digest(check_first_stage(first_stage, config).read_bytes()))
+    return config
 
 
 def moving_average(decay: float):
@@ -93,7 +105,7 @@ class Training:
         self,
         config: Config,
         folder: Path,
-        data_dir: Path | None,
+        data: Dataset,
         accelerator: Accelerator,
         extensions: Sequence[Extension] = (),
     ):
@@ -102,9 +114,8 @@ class Training:
         if config.batch % self.world:
             raise ValueError(f"batch {config.batch} cannot be shared by {self.world} processes: choose a number that divides it")
         check_batch(config)
-        data = load_dataset(config.dataset, data_dir)
         self.monitor = Monitor(config, data)
-        self.batches = Batches(config, data.images, folder.parent / "first_stage", self.device)
+        self.batches = Batches(config, data.images, folder.parent / FIRST_STAGE, self.device)
         torch.manual_seed(step_seed(config.seed, 0))
         self.model = build_model(config, extensions).to(self.device)
         optimiser = torch.optim.AdamW(
@@ -129,7 +140,6 @@ class Training:
         self.wrapped.train()
         start = time.monotonic() - self.seconds
         for images, latents in self.batches.along(self._rows(step) for step in range(self.done, config.steps)):
-            exit_if_orphaned()
             self.model.progress = self.done / config.steps
             self.optimiser.param_groups[0]["lr"] = learning_rate(config, self.done)
             losses, points = self.gradients.compute(self.done, images, latents)
@@ -235,6 +245,8 @@ class Training:
         if state is None:
             if self.rank == 0:
                 log.write_text("")
+                for name in MADE_OF_MODEL:  # of a model that was deleted
+                    (self.folder / name).unlink(missing_ok=True)
             return
         self.model.load_state_dict(state["model"])
         self.optimiser.load_state_dict(state["optimiser"])

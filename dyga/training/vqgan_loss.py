@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 ADVERSARIAL = 0.75
 LPIPS_WEIGHTS = ("weights-vgg16-lpips.pth", "vgg16-397923af.pth")
+LPIPS_SOURCES = ("github.com/toshas/torch-fidelity/releases/download/v0.2.0", "download.pytorch.org/models")
 
 
 def lpips() -> nn.Module | None:
@@ -30,11 +31,12 @@ def lpips() -> nn.Module | None:
 
 
 def missing_weights() -> str:
-    """One line: without LPIPS the first stage is not the paper's, and where its weights belong."""
+    """One line: without LPIPS the first stage is not the paper's, where its weights belong, and where they come from."""
     folder = Path(torch.hub.get_dir(), "checkpoints")
+    files = " and ".join(f"{source}/{name}" for source, name in zip(LPIPS_SOURCES, LPIPS_WEIGHTS, strict=True))
     return (
-        "first stage: a VQ autoencoder without the perceptual and adversarial loss of the paper's VQ-GAN: the LPIPS weights "
-        f"{' and '.join(LPIPS_WEIGHTS)} are not in {folder}; download them there manually"
+        "first stage: a VQ autoencoder without the perceptual and adversarial loss of the paper's VQ-GAN, since LPIPS' weights "
+        f"are not in {folder}: download {files} there manually and train again"
     )
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dyga.data.factors import Factors
+from dyga.data.factors import Factors, rows_along
 
 SMALL = Factors(names=("hue", "shape", "turn"), sizes=(3, 2, 4))
 sizes = st.lists(st.integers(1, 6), min_size=1, max_size=5).map(tuple)
@@ -94,3 +94,17 @@ def test_bad_indices_are_named(index, message):
 def test_bad_values_are_named(values, message):
     with pytest.raises(ValueError, match=message):
         SMALL.index(values)
+
+
+def test_rows_along_a_factor_hold_the_others_where_every_combination_exists():
+    table = SMALL.table()
+    for column, size in enumerate(SMALL.sizes):
+        found = table[rows_along(table, 13, column)]
+        assert found[:, column].tolist() == list(range(size))
+        assert (np.delete(found, column, axis=1) == np.delete(table[13], column)).all()
+    assert table[rows_along(table, 0, 2, most=2), 2].tolist() == [0, 3]
+
+
+def test_rows_along_a_factor_are_the_nearest_where_combinations_are_missing():
+    table = np.array([[0, 0, 0], [1, 1, 0], [1, 0, 1], [1, 1, 1], [5, 1, 1]])
+    assert rows_along(table, 0, 0).tolist() == [0, 1, 4]

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import replace
 
 import datasets
 import h5py
@@ -9,8 +10,7 @@ import numpy as np
 import pytest
 
 from dyga.__main__ import main
-from dyga.config import DATASETS as CONFIG_DATASETS
-from dyga.data import CATALOG, DATASETS, load_dataset, prepare, prepare_dataset, readers
+from dyga.data import CATALOG, DATASETS, RENDERED, load_dataset, prepare, prepare_dataset, readers
 from dyga.data.catalog import RemoteFile, Source
 from dyga.data.factors import Factors
 
@@ -76,8 +76,9 @@ def test_an_interrupted_preparation_goes_on_after_its_last_whole_shard(small, mo
     monkeypatch.setattr(prepare, "_write_shard", dies_at_the_second)
     with pytest.raises(KeyboardInterrupt):
         prepare_dataset("shapes3d", folder)
-    assert files(folder / "shapes3d.partial") == ["data-00000.arrow"] and not (folder / "shapes3d").exists()
-    first = (folder / "shapes3d.partial" / "data-00000.arrow").stat().st_mtime_ns
+    (partial,) = folder.glob("shapes3d.*.partial")
+    assert files(partial) == ["data-00000.arrow"] and not (folder / "shapes3d").exists()
+    first = (partial / "data-00000.arrow").stat().st_mtime_ns
     monkeypatch.setattr(prepare, "_write_shard", write)
     assert np.array_equal(prepare_dataset("shapes3d", folder).images[:], images)
     assert (folder / "shapes3d" / "data-00000.arrow").stat().st_mtime_ns == first
@@ -102,7 +103,7 @@ def test_a_file_with_too_few_images_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setitem(CATALOG, "cars3d", Source((), read, 130, "none", SIZES))
     with pytest.raises(ValueError, match="expected 130 images, found 5"):
         prepare_dataset("cars3d", tmp_path)
-    assert files(tmp_path) == [] and not (tmp_path / "cars3d.partial").exists()
+    assert files(tmp_path) == [] and not list(tmp_path.glob("cars3d*"))
 
 
 class TestBadFilesOnTheCommandLine:
@@ -154,10 +155,24 @@ def test_what_is_not_prepared_or_damaged_says_what_to_do(small):
         load_dataset("shapes3d", folder)
 
 
+def test_what_was_prepared_from_other_files_is_neither_used_nor_continued(small, monkeypatch):
+    folder, _ = small
+    old = prepare_dataset("shapes3d", folder)
+    assert old.identity == f"shapes3d, files {prepare.digest_of(CATALOG['shapes3d'])}"
+    newer = replace(CATALOG["shapes3d"].files[0], digest="0" * 64)
+    monkeypatch.setitem(CATALOG, "shapes3d", replace(CATALOG["shapes3d"], files=(newer,)))
+    assert prepare.digest_of(CATALOG["shapes3d"]) not in old.identity
+    for opened in (load_dataset, prepare_dataset):
+        with pytest.raises(
+            ValueError, match=r"shapes3d was prepared from other files than the catalogue's: delete it and prepare"
+        ):
+            opened("shapes3d", folder)
+
+
 def test_the_catalogue_is_consistent():
-    counts = {"rooms3d": len(load_dataset("rooms3d").images)} | {name: source.count for name, source in CATALOG.items()}
-    assert counts == CONFIG_DATASETS and DATASETS == tuple(CONFIG_DATASETS)
-    for source in CATALOG.values():
+    assert tuple(DATASETS) == (*RENDERED, *CATALOG)
+    for name, source in CATALOG.items():
+        assert DATASETS[name] == (source.count, len(source.factors.names if source.factors else source.attributes))
         assert source.licence and all(len(file.digest) in (32, 64) for file in source.files)
         assert (source.factors is None) != (not source.attributes)
         assert source.factors is None or len(source.factors) == source.count

@@ -1,9 +1,21 @@
 import json
+import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
+from safetensors.numpy import load_file, save_file
 
 from dyga import load_run
+from dyga.__main__ import main
+from dyga.config import make_config
+from dyga.data import load_dataset
+from dyga.explore.run import Unit, named_unit
+from dyga.kept import digest
+from dyga.study.evaluation import evaluate
+from dyga.training.first_stage import train_first_stage
+from dyga.training.loop import train
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +54,31 @@ def test_codes_are_first_principal_components(run):
     for unit in [u.index for u in run.active_units[:3]]:
         expected = PCA(1).fit_transform(features[:, unit])[:, 0]
         assert abs(np.corrcoef(expected, codes[:, unit])[0, 1]) > 0.9999
+
+
+@pytest.mark.parametrize(
+    ("nmi", "name", "text"),
+    [
+        ([0.02, 0.71, 0.3], "object hue", "object hue .71 (unit 4)"),
+        ([0.56, 0.1, 0.30], "scale + eyes open", "scale .56 + eyes open .30 (unit 4)"),
+        ([0.12, 0.11, 0.11], "scale + object hue", "scale .12 + object hue .11 (unit 4)"),
+        ([0.03, 0.03, 0.02], "scale", "scale .03 (unit 4)"),
+        ([1.0, 0.5, 0.9], "scale + eyes open", "scale 1.00 + eyes open .90 (unit 4)"),
+    ],
+)
+def test_a_unit_is_named_after_the_one_or_two_factors_that_it_follows(nmi, name, text):
+    unit = named_unit(4, np.array(nmi), ("scale", "object_hue", "eyes_open"))
+    assert (unit.name, str(unit)) == (name, text)
+    assert (Unit(4).name, str(Unit(4))) == ("unit 4", "unit 4")
+
+
+def test_each_factor_s_best_unit_comes_first(run):
+    nmi, active = np.array(run.metrics["nmi"]), run.active
+    best = list(dict.fromkeys(u for u in nmi.argmax(axis=0).tolist() if active[u]))
+    assert [unit.index for unit in run.active_units][: len(best)] == best
+    assert {unit.index for unit in run.active_units} == set(np.flatnonzero(active).tolist())
+    group = run.following(Unit(best[0], (run.data.factor_names[0],)))
+    assert set(group) == {best[0]} | {u for u in range(len(nmi)) if active[u] and nmi[u].argmax() == 0}
 
 
 def test_traverse_holds_the_other_units(run, images):
@@ -92,8 +129,101 @@ def test_a_run_without_evaluation_says_so(study, tmp_path):
         _ = run.metrics
     with pytest.raises(ValueError, match="has no codes"):
         _ = run.projection
-    with pytest.raises(ValueError, match="there is no such checkpoint"):
-        _ = run.first_stage
+    assert run.decode(run.encode(run.data.images[:1]), steps=1).shape == (1, 64, 64, 3)  # its first stage came with it
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """Two folders of pictures, a study's run and first stage on each, pooled."""
+    root = tmp_path_factory.mktemp("two")
+    for name, first in (("a", 0), ("b", 240_000)):
+        folder = root / name / "pictures"
+        folder.mkdir(parents=True)
+        for number, image in enumerate(load_dataset().images[first + np.arange(20) * 10_000]):
+            Image.fromarray(image).save(folder / f"{number:02d}.png")
+        config = replace(make_config("smoke", f"folder:{folder}", "encdiff"), steps=2, first_stage_steps=2)
+        list(train(config, root / name / "before-seed0", root))
+        train_first_stage(config, root / name / "first_stage", root)
+        list(train(config, root / name / "after-seed0", root))
+    return root
+
+
+@pytest.fixture
+def two(pictures, tmp_path):
+    shutil.copytree(pictures, tmp_path / "two")
+    return tmp_path / "two"
+
+
+@pytest.mark.parametrize("name", ["before-seed0", "after-seed0"])
+def test_a_run_folder_that_was_copied_elsewhere_decodes(two, tmp_path, name):
+    """Whether it was trained before its first stage or after."""
+    expected = load_run(two / "a" / name, two)
+    features = expected.encode(np.zeros((2, 64, 64, 3), np.uint8))
+    shutil.move(two / "a" / name, two / "b" / "from a")  # beside the first stage of other pictures
+    images = load_run(two / "b" / "from a").decode(features, steps=1)
+    np.testing.assert_array_equal(images, expected.decode(features, steps=1))
+
+
+def test_a_first_stage_that_is_not_the_runs_is_refused(two):
+    features = np.zeros((1, 8, 32), np.float32)
+    run, shared, other = two / "a" / "after-seed0", two / "a" / "first_stage", two / "b" / "first_stage"
+    swapped = shutil.copy(other / "model.safetensors", run / "first_stage" / "model.safetensors")
+    with pytest.raises(ValueError, match=r"is another first stage than the run's: its digest is [0-9a-f]{16}, not [0-9a-f]{16}"):
+        load_run(run).decode(features, steps=1)
+    shutil.copy(other / "config.json", run / "first_stage" / "config.json")
+    with pytest.raises(ValueError, match=r"first_stage was made of other data \(data was '.*/b/pictures, .*, now '.*/a/pictures"):
+        load_run(run).decode(features, steps=1)
+    shutil.rmtree(run / "first_stage")
+    assert load_run(run).decode(features, steps=1).shape == (1, 64, 64, 3)  # its study's
+    (shared / "provenance.json").unlink()
+    with pytest.raises(ValueError, match=r"provenance.json: missing or damaged: delete the folder and train it again"):
+        load_run(run).decode(features, steps=1)
+    shutil.rmtree(shared)
+    with pytest.raises(ValueError, match=r"there is no such first stage: train it first \(dyga first-stage\)"):
+        load_run(run).decode(features, steps=1)
+    assert swapped
+
+
+def test_a_run_whose_pictures_were_replaced_neither_shows_nor_measures_them(two):
+    folder = two / "a" / "after-seed0"
+    where = two / "a" / "pictures"
+    config = json.loads((folder / "config.json").read_text())
+    moved = config | {"dataset": f"folder:{where}", "data": load_dataset(f"folder:{where}", two).identity}
+    (folder / "config.json").write_text(json.dumps(moved))
+    assert len(load_run(folder, two).data.images) == 20
+    evaluate(load_run(folder, two))
+    Image.new("RGB", (64, 64)).save(where / "00.png")
+    for use in (lambda run: run.data, evaluate):
+        with pytest.raises(
+            ValueError, match=r"after-seed0 was trained on folder:.*, now there is folder:.*: restore that, or train"
+        ):
+            use(load_run(folder, two))
+    with pytest.raises(SystemExit) as stopped:
+        main(["evaluate", str(folder), "--data-dir", str(two)])
+    assert stopped.value.code == 2
+
+
+def test_a_papers_run_names_the_first_stage_whose_latents_it_was_trained_on(two, tmp_path):
+    small = "steps=2, batch=4, first_stage_steps=1, feature_buffer=64, unet_channels=32,32, attention_levels=1"
+    config = make_config("paper", f"folder:{two / 'a' / 'pictures'}", "full", changes=small)
+    run, stage = tmp_path / "study" / "full-seed0", tmp_path / "study" / "first_stage"
+    with pytest.raises(ValueError, match=r"there is no such first stage: train it first"):
+        next(train(config, run, two))
+    assert not run.exists()
+    train_first_stage(config, stage, two)
+    list(train(config, run, two))
+    assert load_run(run).config.first_stage_digest == json.loads((stage / "provenance.json").read_text())["digest"]
+    assert list(train(config, run, two)) == []
+    # Trained again with another result, as on a GPU or with other losses.
+    weights = load_file(stage / "model.safetensors")
+    save_file({name: array * np.float32(1.01) for name, array in weights.items()}, stage / "new")
+    (stage / "new").replace(stage / "model.safetensors")
+    made = json.loads((stage / "provenance.json").read_text())
+    (stage / "provenance.json").unlink()
+    (stage / "provenance.json").write_text(json.dumps(made | {"digest": digest((stage / "model.safetensors").read_bytes())}))
+    with pytest.raises(ValueError, match=r"full-seed0 was made of other settings \(first_stage_digest was '"):
+        next(train(config, run, two))
+    assert load_run(run).decode(np.zeros((1, 20, 32), np.float32), steps=1).shape == (1, 64, 64, 3)
 
 
 def test_metrics_file_has_the_tables_numbers(run):

@@ -53,7 +53,7 @@ def test_interchange_holds_every_combination(run):
 
     assert close(at(2, 4), images[1]) and close(at(3, 4), images[3])
     assert close(at(0, 2), run.swap(images[0], images[2], [units[1].index]))
-    groups = [u.index for u in run.active_units if u.factor in {unit.factor for unit in units}]
+    groups = sorted({index for unit in units for index in run.following(unit)})
     assert close(at(3, 3), run.swap(images[1], images[3], groups))
     assert page.count('type="checkbox"') == 3
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from dyga import load_run
-from dyga.explore.widgets import AnchorExplorer, ImageChooser, InterchangeExplorer, TraversalExplorer, png, strip
+from dyga.explore.widgets import SHOWN, AnchorExplorer, ImageChooser, InterchangeExplorer, TraversalExplorer, png, strip
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +88,7 @@ class TestTraversal:
         assert explorer.snap.disabled and not explorer.rows[0].anchors
 
     def test_all_units_are_shown_on_demand(self, run, explorer):
-        assert len(explorer._sliders.children) == min(6, len(run.active_units))
+        assert len(explorer._sliders.children) == min(SHOWN, len(run.active_units))
         explorer.all.value = True
         assert [row.unit for row in explorer._sliders.children] == run.active_units
 
@@ -96,7 +96,8 @@ class TestTraversal:
         labels = [row.children[0].children[0].value for row in explorer.rows]
         assert labels == [str(unit) for unit in run.active_units]
         unit = run.active_units[0]
-        assert labels[0] == f"{unit.factor.replace('_', ' ')} {f'{unit.score:.2f}'.removeprefix('0')} (unit {unit.index})"
+        assert labels[0].startswith(f"{unit.factors[0].replace('_', ' ')} {f'{unit.scores[0]:.2f}'.removeprefix('0')}")
+        assert labels[0].endswith(f"(unit {unit.index})")
 
     def test_decoded_images_are_cached(self, run, explorer, monkeypatch):
         slider = explorer.rows[0].slider
@@ -152,7 +153,7 @@ class TestInterchange:
         images = run.data.images[np.array([5, 300_000])]
         assert same(opened(explorer.views["result"].value)[::3, ::3], run.swap(images[0], images[1], [unit.index]))
         explorer.whole.value = True
-        assert set(explorer.chosen()) == {u.index for u in run.active_units if u.factor == unit.factor}
+        assert set(explorer.chosen()) == {u.index for u in run.active_units if u == unit or u.factors[0] in unit.factors}
 
 
 class TestAnchors:

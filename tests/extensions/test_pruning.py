@@ -12,6 +12,7 @@ from dyga.config import make_config
 from dyga.data import load_dataset
 from dyga.explore.run import load_run
 from dyga.extensions import build_model
+from dyga.extensions.build import configured
 from dyga.extensions.pruning import choose, explained_variance, leave_one_out, merge, nonlinear_dependence, redundancy
 from dyga.method import FeatureExtractor
 from dyga.method.diffusion import to_tensor
@@ -41,6 +42,24 @@ def batch(model):
 def rings(*angles):
     """Scalars (n, units, 2) on a ring each."""
     return torch.stack([torch.stack([a.cos(), a.sin()], dim=-1) for a in angles], dim=1)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "changes", "least"),
+    [
+        ("rooms3d", "", 12),
+        ("cars3d", "", 12),
+        ("arm3d", "", 20),
+        ("faces2d", "", 20),
+        ("folder:x", "", 20),
+        ("faces2d", "units=16", 10),
+        ("rooms3d", "units=20", 12),
+        ("faces2d", "min_scalars=9", 9),
+    ],
+)
+def test_how_many_scalars_stay_follows_from_the_data(dataset, changes, least):
+    (pruning, _) = configured(make_config("quick", dataset, "pruned", changes=changes))
+    assert pruning.thresholds["min_scalars"] == least
 
 
 def test_a_scalar_that_says_nothing_is_useless_and_one_that_left_is_never_chosen(model, batch):

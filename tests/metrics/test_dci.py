@@ -146,6 +146,23 @@ def test_fast_trees_match_scikit_learn_on_few_distinct_values(classes):
     assert np.mean(guess == reference.predict(codes[400:])) > 0.97
 
 
+@pytest.mark.parametrize("estimator", ["sklearn", "lightgbm"])
+def test_a_rare_value_counts(estimator):
+    """Factor 0 has its second value in 12 of 8,000 training rows; unit 0 differs only there."""
+    rng = np.random.default_rng(0)
+    factors = np.stack([np.arange(9_000) % 700 == 0, rng.integers(3, size=9_000)], axis=1).astype(int)
+    codes = np.stack([factors[:, 0], factors[:, 1] + 0.1 * rng.normal(size=9_000), rng.normal(size=9_000)], axis=1)
+    result = dci(codes, factors, num_train=8_000, num_test=1_000, estimator=estimator)
+    assert result.disentanglement == pytest.approx(1.0, abs=0.01) and result.accuracy.min() > 0.99
+    np.testing.assert_allclose(result.importance, np.eye(3)[:, :2], atol=0.01)
+
+
+def test_few_rows():
+    factors = labels((2, 3), 40)
+    result = dci(factors[:, ::-1].astype(float), factors, num_train=25, num_test=15, estimator="lightgbm")
+    assert result.disentanglement == pytest.approx(1.0, abs=0.01) and result.informativeness == 1.0
+
+
 def test_the_number_of_jobs_does_not_change_the_result():
     factors = labels((2, 2), 300)
     codes = factors @ [[1.0, 0.3], [0.2, 1.0]] + np.random.default_rng(0).normal(size=(300, 2))

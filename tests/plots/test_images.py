@@ -1,5 +1,7 @@
 """Figures of images: their layout and their overlays."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -48,6 +50,17 @@ def test_attention_is_scaled_to_each_maps_range_and_at_the_right_position():
     assert warm[1][-32:, -32:].mean() > 100 > warm[1][:128, :128].mean()
     assert np.ptp(flat[..., 0]) == 0
     assert [t.get_text() for t in figure.axes[0].get_xticklabels()] == ["Image", "A", "B", "C"]
+
+
+@pytest.mark.parametrize(("columns", "slant"), [(6, 0), (12, 40)])
+def test_names_above_many_columns_are_slanted_and_inside_the_figure(columns, slant):
+    names = [f"factor number {column}"[: 20 if slant else 10] for column in range(columns)]
+    figure = plots.attention_maps(random_images(2)[:2], np.ones((2, columns, 4, 4)), names)
+    labels = figure.axes[0].get_xticklabels()
+    assert {text.get_rotation() for text in labels} == {slant}
+    boxes = [text.get_window_extent() for text in labels]
+    assert max(box.y1 for box in boxes) <= figure.bbox.y1 + 1 and min(box.x0 for box in boxes) >= 0
+    assert slant or all(first.x1 <= second.x0 for first, second in pairwise(boxes))
 
 
 @pytest.mark.parametrize(

@@ -31,10 +31,10 @@ def test_a_cloud_has_the_principal_components_and_hues_in_their_colours():
     flat = rng.normal(size=(200, 2)) * [3, 1]
     space = np.linalg.qr(rng.normal(size=(5, 5)))[0][:2]
     values = np.arange(200) % 4
-    cloud = plots.cloud(flat @ space, flat[:3] @ space, values, "wall_hue")
+    cloud = plots.cloud(flat @ space, flat[:3] @ space, values, "wall_hue", np.eye(4, 3))
     assert np.allclose(cloud.xy[:3], cloud.anchors)
     assert cloud.xy[:, 0].std() == pytest.approx(flat[:, 0].std(), rel=0.02)
-    assert cloud.colours.shape == (4, 3) and np.allclose(cloud.colours[2], [0.0475, 0.95, 0.95])
+    assert cloud.colours.shape == (4, 3) and np.allclose(cloud.colours[2], [0, 0, 0.93])
     bare = plots.cloud(flat @ space, np.zeros((0, 5)))
     assert bare.anchors.shape == (0, 2) and not bare.values.any() and bare.colours is None
 

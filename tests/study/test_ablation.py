@@ -41,6 +41,16 @@ def test_a_smaller_error_helps():
     assert found["difference"].iloc[0] == pytest.approx(found["difference"].iloc[1])
 
 
+def test_verdicts_count_the_questions_of_a_measure():
+    few = made_up(encdiff=0.5, anchoring=0.52)
+    (alone,) = ablation.answers(few, ("DCI",)).to_dict("records")
+    assert alone["p"] == alone["adjusted p"]
+    found = ablation.answers(made_up(encdiff=0.5, anchoring=0.52, skip_dropout=0.5, full=0.51), ("DCI", "reconstruction error"))
+    assert (found["adjusted p"] >= found["p"]).all() and (found["adjusted p"] > found["p"]).any()
+    smallest = found[found["measure"] == "DCI"].sort_values("p").iloc[0]
+    assert smallest["adjusted p"] == pytest.approx(min(1, smallest["p"] * (found["measure"] == "DCI").sum()))
+
+
 def test_a_mean_effect_averages_seed_by_seed():
     means = dict(encdiff=0.5, anchoring=0.6, skip_dropout=0.5, full=0.7)
     runs = made_up(**means, decorrelated_without_anchoring=0.5, decorrelated=0.8)

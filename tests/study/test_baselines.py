@@ -37,6 +37,17 @@ def test_what_is_measured_is_not_measured_again(measured, monkeypatch):
     assert baselines.run_baselines(TINY, folder) == results
 
 
+def test_results_of_other_settings_or_data_are_refused(measured):
+    folder, _ = measured
+    with pytest.raises(ValueError, match=r"was made of other settings \(steps was 8, now 10\): delete that folder"):
+        baselines.run_baselines(dataclasses.replace(TINY, steps=10), folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"data": "rooms3d, version 0"}))
+    with pytest.raises(ValueError, match=r"made of other data \(data was 'rooms3d, version 0', now 'rooms3d, version 1'\)"):
+        baselines.run_baselines(TINY, folder)
+    (folder / "config.json").write_text(json.dumps(config))
+
+
 def test_pca_codes_are_uncorrelated_and_ordered():
     images = load_dataset("rooms3d").images
     codes = baselines.fit_pca(TINY, images)(images[sample_rows(480_000, 2_000, seed=5)])
@@ -65,5 +76,5 @@ def test_without_factors_there_is_nothing_to_measure(tmp_path):
     Image.new("RGB", (64, 64)).save(pictures / "a.png")
     config = dataclasses.replace(TINY, dataset=f"folder:{pictures}")
     with pytest.raises(ValueError, match="has no factors"):
-        baselines.run_baselines(config, tmp_path / "out")
+        baselines.run_baselines(config, tmp_path / "out", tmp_path)
     assert not (tmp_path / "out").exists()

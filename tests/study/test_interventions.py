@@ -2,6 +2,8 @@
 
 import json
 import math
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 
 from dyga import load_run
 from dyga.config import make_config
+from dyga.data import load_dataset
 from dyga.study.interventions import (
     interchange_scores,
     intervention_scores,
@@ -90,8 +93,23 @@ def test_the_probe_is_trained_once_and_says_how_well_it_reads(study, tmp_path):
 
 def test_without_factors_there_is_nothing_to_read(study, tmp_path):
     with pytest.raises(ValueError, match="has no factors for a classifier to read"):
-        train_factor_classifier(make_config("smoke", f"folder:{_pictures(tmp_path)}"), tmp_path / "factor_classifier")
-    assert not (tmp_path / "factor_classifier" / "model.safetensors").exists()
+        train_factor_classifier(make_config("smoke", f"folder:{_pictures(tmp_path)}"), tmp_path / "factor_classifier", tmp_path)
+    assert not (tmp_path / "factor_classifier").exists()
+
+
+def test_a_classifier_of_other_data_or_settings_is_refused(tmp_path):
+    config, folder = replace(make_config("smoke"), classifier_steps=1), tmp_path / "factor_classifier"
+    train_factor_classifier(config, folder)
+    with pytest.raises(ValueError, match=r"made of other settings \(classifier_steps was 1, now 2\)"):
+        train_factor_classifier(replace(config, classifier_steps=2), folder)
+    data = load_dataset()
+    run = SimpleNamespace(folder=tmp_path / "run", data=data, config=replace(config, data=data.identity))
+    assert load_factor_classifier(run)
+    run.config = replace(run.config, data="rooms3d, version 2")
+    with pytest.raises(
+        ValueError, match=r"factor_classifier was made of other data \(data was 'rooms3d, version 1', now 'rooms3d, v"
+    ):
+        load_factor_classifier(run)
 
 
 def _pictures(folder):

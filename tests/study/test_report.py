@@ -64,6 +64,19 @@ def test_the_report_leaves_out_code_widgets_scripts_and_progress_bars(page):
         assert unwanted not in page, unwanted
 
 
+def test_equations_become_pictures_and_cells_for_the_notebook_stay_out_of_the_report(tmp_path):
+    prose = new_markdown_cell("# Idea\n\nA channel $c$ costs 5 dollars:\n\n$$\\tilde h = \\frac{m}{1-p}\\,h$$")
+    try_it = new_markdown_cell("change the number", metadata={"tags": ["notebook-only"]})
+    nbformat.write(new_notebook(cells=[prose, try_it]), tmp_path / "02_idea.ipynb")
+    gathered = report.gather([tmp_path / "02_idea.ipynb"], tmp_path / "report.html", "R", {}).read_text("utf-8")
+    own = report.notebook_html(tmp_path / "02_idea.ipynb", tmp_path / "02_idea.html").read_text("utf-8")
+    for page in (gathered, own):
+        assert page.count('src="data:image/svg+xml;base64,') == 2
+        assert "$" not in re.sub(r"<style>.*?</style>", "", page, flags=re.DOTALL)
+        assert 'alt="\\tilde h = \\frac{m}{1-p}\\,h"' in page
+    assert "change the number" not in gathered and "change the number" in own
+
+
 def test_headings_sink_below_the_title_and_the_contents_lead_to_them(page):
     assert len(re.findall("<h1", page)) == 1
     links = re.findall(r'<li><a href="#([^"]+)">([^<]+)</a>', page)
@@ -141,6 +154,29 @@ def test_published_numbers_are_the_papers():
     assert np.isnan(report.published_rows("table1", "mpi3d_toy").set_index("method").loc["FDAE"]).all()
     celeba = report.published_rows("table2", "celeba").set_index("method")
     assert celeba.loc["DyGA+SD (paper)", ["tad", "fid"]].tolist() == [0.954, 13.0]
+
+
+@pytest.mark.parametrize(
+    ("dataset", "title", "metrics", "first"),
+    [
+        ("rooms3d", "Shapes3D", ["FactorVAE score", "DCI"], "0.840 ± 0.066"),
+        ("shapes3d", "Shapes3D", ["FactorVAE score", "DCI"], "0.840 ± 0.066"),
+        ("arm3d", "MPI3D toy", ["FactorVAE score", "DCI"], "0.152 ± 0.025"),
+        ("faces2d", "CelebA", ["TAD", "FID"], "0.088 ± 0.043"),
+        ("faces2d_correlated", "CelebA", ["TAD", "FID"], "0.088 ± 0.043"),
+    ],
+)
+def test_a_world_is_shown_beside_the_data_set_that_it_resembles(dataset, title, metrics, first):
+    published = report.published_beside(dataset)
+    printed = report.as_printed(published)
+    assert published.attrs["title"] == title and list(printed) == ["from", "method", *metrics]
+    assert printed["from"][0] == f"published: {title}" and printed[metrics[0]][0] == first
+    assert not printed.isna().any(axis=None)
+
+
+def test_nothing_is_published_for_other_data_sets():
+    assert report.published_beside("dsprites") is None and report.published_beside("folder:/x") is None
+    assert report.as_printed(None).empty
 
 
 @pytest.mark.parametrize("table, dataset", [("table1", "rooms3d"), ("table2", "shapes3d"), ("table9", "celeba")])

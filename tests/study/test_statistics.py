@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import ttest_rel
 
-from dyga.study.statistics import paired_difference, seeds_needed
+from dyga.study.statistics import holm, paired_difference, seeds_needed, verdict
 
 scores = st.lists(st.floats(-1, 1), min_size=2, max_size=8)
 
@@ -18,7 +18,9 @@ def test_the_interval_is_that_of_the_paired_t_test(data):
     if np.ptp(a - b) < 1e-6:
         return
     result = paired_difference(a, b)
-    expected = ttest_rel(a, b).confidence_interval(0.95)
+    test = ttest_rel(a, b)
+    expected = test.confidence_interval(0.95)
+    assert result.p == pytest.approx(test.pvalue, abs=1e-9)
     assert result.low == pytest.approx(expected.low, abs=1e-9) and result.high == pytest.approx(expected.high, abs=1e-9)
     assert result.count == count and result.mean == pytest.approx((a - b).mean())
 
@@ -31,14 +33,26 @@ def test_swapping_the_sides_mirrors_the_interval(a, b):
 
 
 def test_verdicts():
-    assert paired_difference([0.8, 0.81, 0.82], [0.5, 0.51, 0.53]).verdict == "helps"
-    assert paired_difference([0.5, 0.51, 0.53], [0.8, 0.81, 0.82]).verdict == "hurts"
-    assert paired_difference([0.5, 0.9, 0.1], [0.5, 0.5, 0.5]).verdict == "undecided"
+    assert (verdict(0.3, 0.01), verdict(-0.3, 0.01), verdict(0.3, 0.05)) == ("helps", "hurts", "undecided")
+    assert verdict(0.3, math.nan) == "undecided"
+
+
+def test_holm_adjusts_for_the_number_of_questions():
+    # By hand: .01 * 4, .02 * 3, .03 * 2 (not below the one before), .5 * 1.
+    assert holm([0.5, 0.01, 0.03, 0.02]).tolist() == pytest.approx([0.5, 0.04, 0.06, 0.06])
+    assert holm([]).tolist() == []
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=9))
+def test_holm_lies_between_the_value_and_bonferroni_and_keeps_the_order(p):
+    adjusted = holm(p)
+    assert (adjusted >= np.array(p)).all() and (adjusted <= np.minimum(1, np.array(p) * len(p)) + 1e-12).all()
+    assert (np.diff(adjusted[np.argsort(p, kind="stable")]) >= 0).all()
 
 
 def test_one_seed_has_no_interval():
     result = paired_difference([0.9], [0.4])
-    assert result.low == -math.inf and result.high == math.inf and result.verdict == "undecided"
+    assert result.low == -math.inf and result.high == math.inf and result.p == 1
     assert str(result) == "+0.500 (one seed: no interval)"
 
 

@@ -1,14 +1,21 @@
-"""How work is spread: over GPUs, cores, or a SLURM array."""
+"""How work is spread: over GPUs, cores, or a SLURM array. What a study keeps, and whether that was made of its data."""
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from conftest import ROOT
+from matplotlib.figure import Figure
+from PIL import Image
 
-from dyga.study import workers
+from dyga.kept import claim
+from dyga.study import report, workers
+from dyga.study.reproduce import _fingerprint, notebook_paths, reproduce
+from dyga.study.study import Study
 
 
 def executable(path: Path, text: str) -> None:
@@ -60,6 +67,20 @@ def test_workers_run_side_by_side_and_a_failed_one_is_named(tmp_path, monkeypatc
         workers.run_workers([[str(tmp_path / "fail"), str(tmp_path / "four")]])
 
 
+def test_what_is_missing_names_the_notebook_to_run_first(tmp_path):
+    """In a notebook the sentence stands alone, without a traceback."""
+    study = Study(profile="smoke", root=str(tmp_path))
+    for call, number in (
+        (study.finished, "02"),
+        (study.baselines, "02"),
+        (lambda: study.saved_figure("traversals", "06_latent_traversal"), "06"),
+        (lambda: study.saved_table("interventions", "06_latent_traversal"), "06"),
+    ):
+        with pytest.raises(FileNotFoundError, match=rf"^rooms3d-smoke .*\. Run notebook {number}_\w+ first\.$") as caught:
+            call()
+        assert caught.value._render_traceback_() == [str(caught.value)]
+
+
 @pytest.mark.parametrize(("task", "calls"), [
     ("0", ["first-stage --dataset cars3d --profile smoke",
            "train --dataset cars3d --profile smoke --variant encdiff --seed 0"]),
@@ -74,6 +95,125 @@ def test_each_task_of_the_slurm_array_trains_its_own_run(tmp_path, task, calls):
     assert (tmp_path / "calls").read_text().splitlines() == calls
 
 
+def test_the_slurm_array_finds_the_first_stage_of_own_pictures(tmp_path, pictures):
+    executable(tmp_path / ".venv" / "bin" / "dyga", f'echo "$@" >> {tmp_path}/calls')
+    executable(tmp_path / ".venv" / "bin" / "python", f'cd {ROOT}; exec {sys.executable} "$@"')
+    study = Study(f"folder:{pictures}", "smoke", root=str(tmp_path))
+    executable(study.runs / "first_stage" / "model.safetensors", "")
+    places = {"SLURM_ARRAY_TASK_ID": "1", "SLURM_SUBMIT_DIR": str(tmp_path)}
+    script = [str(ROOT / "dyga" / "study" / "slurm.sh"), f"folder:{pictures}", "smoke"]
+    subprocess.run(script, env=os.environ | places, check=True, timeout=60)
+    assert (tmp_path / "calls").read_text().startswith("train --dataset folder:")
+
+
 def test_the_slurm_script_outside_slurm_says_how_to_use_it(tmp_path):
     done = subprocess.run([str(ROOT / "dyga" / "study" / "slurm.sh")], capture_output=True, text=True)
     assert done.returncode and "usage: sbatch dyga/study/slurm.sh DATASET" in done.stderr
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number in range(3):
+        Image.new("RGB", (64, 64), (80 * number, 0, 0)).save(folder / f"{number}.png")
+    return folder
+
+
+@pytest.fixture
+def own(pictures, tmp_path):
+    """A study of own pictures with all that it keeps, made of nothing, and a function that opens it anew."""
+
+    def open_study(**options) -> Study:
+        return Study(f"folder:{pictures}", "smoke", "encdiff", "0", str(tmp_path), str(tmp_path), **options)
+
+    study = open_study()
+    claim(study.runs / "study.json", study._made_of())
+    for folder, made_of in study._kept().items():
+        claim(folder / "config.json", made_of)
+        for name in ("metrics.json", "model.safetensors"):
+            (folder / name).write_text("{}")
+    return open_study
+
+
+def test_a_study_is_used_with_the_pictures_that_it_was_made_of(own, pictures):
+    assert list(own().finished().values()) == [own().runs / "encdiff-seed0"]
+    assert not own()._pending([["train", "--folder", str(folder)] for folder in own()._kept()])
+    Image.new("RGB", (64, 64), "blue").save(pictures / "1.png")
+    for use in (Study.check, Study.train, Study.finished, Study.baselines, reproduce):
+        with pytest.raises(
+            ValueError, match=r"folder-pictures-[0-9a-f]{6}-smoke was made of other data \(data was '.*, 3 images, "
+        ):
+            use(own())
+    assert not (own().runs / "notebooks").exists() and not own().figures.exists()
+
+
+@pytest.mark.parametrize("name", ["first_stage", "factor_classifier", "baselines-seed0", "encdiff-seed0"])
+def test_what_came_into_a_study_from_another_is_refused(own, name):
+    folder = own().runs / name
+    made_of = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(made_of | {"data": "folder:/elsewhere, 3 images, digest 0123456789abcdef"}))
+    with pytest.raises(ValueError, match=rf"{name} was made of other data \(data was 'folder:/elsewhere, 3 images"):
+        own().finished()
+    (folder / "config.json").unlink()
+    with pytest.raises(ValueError, match=rf"{name} holds metrics.json, but no config.json that says what it was made of"):
+        own().train()
+
+
+def test_other_settings_in_a_folder_of_the_same_name_are_refused(own):
+    with pytest.raises(ValueError, match=r"was made of other settings \(settings was 'unknown', now 'steps=30'\)"):
+        own(settings="steps=30", name=own().name).train()
+    with pytest.raises(ValueError, match=r"was made of other settings \(profile was 'smoke', now 'quick'\)"):
+        Study(own().dataset, "quick", "encdiff", "0", own().root, own().data_dir, "", own().name).train()
+
+
+def test_runs_of_a_vq_first_stage_belong_to_it(pictures, tmp_path):
+    study = Study(f"folder:{pictures}", "paper", "full", "0", str(tmp_path), str(tmp_path))
+    run, shared = study.runs / "full-seed0", study.runs / "first_stage"
+    claim(shared / "config.json", study._kept()[shared])
+    (shared / "model.safetensors").write_bytes(b"one")
+    claim(run / "config.json", study._kept()[run])
+    study.check()
+    (shared / "model.safetensors").write_bytes(b"another")
+    with pytest.raises(ValueError, match=r"full-seed0 was made of other settings \(first_stage_digest was '[0-9a-f]{16}', now '"):
+        study.check()
+    (run / "first_stage").mkdir()
+    (run / "first_stage" / "model.safetensors").write_bytes(b"one")
+    (shared / "model.safetensors").unlink()  # about to be trained again
+    study.check()
+
+
+def test_executed_notebooks_are_made_anew_for_other_data_and_results(own, pictures):
+    source, settings = notebook_paths()[0], notebook_paths()[2]
+    before = [_fingerprint(path, {}, own()) for path in (source, settings)]
+    assert [_fingerprint(path, {}, own()) for path in (source, settings)] == before
+    for name in ("baselines-seed0/metrics.json", "encdiff-seed0/metrics.json", "first_stage/provenance.json"):
+        (own().runs / name).write_text(f'{{"of": "{name}"}}')
+        assert _fingerprint(source, {}, own()) == before[0]
+        changed = _fingerprint(settings, {}, own())
+        assert changed != before[1]
+        before[1] = changed
+    Image.new("RGB", (64, 64), "blue").save(pictures / "1.png")
+    assert _fingerprint(source, {}, own()) != before[0] and _fingerprint(settings, {}, own()) != before[1]
+
+
+def test_saved_figures_and_tables_of_other_data_are_not_shown(own, pictures):
+    study = own()
+    study.save_figure(Figure(), "picture")
+    study.save_table(pd.DataFrame({"a": [1]}), "numbers", "Numbers")
+    assert study.saved_figure("picture", "01_data") and study.saved_table("numbers", "01_data")["a"].tolist() == [1]
+    assert json.loads((study.figures / "picture.json").read_text())["data"] == study.data.identity
+    with pytest.raises(FileNotFoundError, match=r"no other yet\. Run notebook 01_data first"):
+        study.saved_table("other", "01_data")
+    (pictures / "1.png").unlink()
+    for show in (own().saved_figure, own().saved_table):
+        with pytest.raises(FileNotFoundError, match=r"made of other data .*Run notebook 01_data first"):
+            show("numbers", "01_data")
+
+
+def test_the_report_says_that_the_first_stage_is_no_vqgan(own, tmp_path):
+    assert own().first_stage_note() == ""
+    (own().runs / "first_stage" / "provenance.json").write_text(json.dumps({"note": "first stage: <no> VQ-GAN"}))
+    page = report.gather([], tmp_path / "report.html", "Title", {}, own().first_stage_note())
+    assert page.read_text().count("<p>first stage: &lt;no&gt; VQ-GAN</p>") == 1
+    assert "<p>" not in report.gather([], tmp_path / "report.html", "Title", {}).read_text()

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch_fidelity.sample_similarity_lpips import URL_VGG16_LPIPS
 
 from dyga.checkpoint import load_model, save_resume
 from dyga.config import make_config
 from dyga.data import load_dataset
+from dyga.kept import claim, first_stage_settings
 from dyga.method.diffusion import to_tensor
 from dyga.method.first_stages import PatchAutoencoder, VQAutoencoder
 from dyga.training import first_stage
@@ -30,11 +32,11 @@ def test_the_papers_autoencoder_is_trained_and_all_latents_are_kept(pictures, tm
     monkeypatch.setattr(first_stage, "SHARD", 20)
     folder = tmp_path / "first_stage"
     config = replace(make_config("paper", pictures), first_stage_steps=2)
-    train_first_stage(config, folder)
+    train_first_stage(config, folder, tmp_path)
     assert {p.name for p in folder.iterdir()} == {
-        ".lock", "model.safetensors", "provenance.json", "latents-00000.npy", "latents-00001.npy"
+        ".lock", "config.json", "model.safetensors", "provenance.json", "latents-00000.npy", "latents-00001.npy"
     }  # fmt: skip
-    stage, images = VQAutoencoder().eval(), load_dataset(pictures).images
+    stage, images = VQAutoencoder().eval(), load_dataset(pictures, tmp_path).images
     load_model(folder / "model.safetensors", stage)
     rows = np.array([25, 3, 20])
     with torch.no_grad():
@@ -42,6 +44,43 @@ def test_the_papers_autoencoder_is_trained_and_all_latents_are_kept(pictures, tm
     latents = StoredLatents(folder, len(images))[rows]
     assert latents.dtype == np.float16 and np.allclose(latents, expected, atol=2e-2)
     assert json.loads((folder / "provenance.json").read_text())["l1"] > 0
+
+
+def test_a_first_stage_of_other_pictures_or_settings_is_refused_begun_or_finished(pictures, tmp_path):
+    folder, config = tmp_path / "first_stage", replace(make_config("smoke", pictures), first_stage_steps=2)
+    train_first_stage(config, folder, tmp_path)
+    with pytest.raises(ValueError, match=r"first_stage was made of other settings \(first_stage_steps was 2, now 3\)"):
+        train_first_stage(replace(config, first_stage_steps=3), folder, tmp_path)
+    (tmp_path / "pictures" / "00.png").unlink()
+    for name in ("model.safetensors", "provenance.json"):
+        with pytest.raises(ValueError, match=r"first_stage was made of other data \(data was 'folder:.*30 images, .* 29 images"):
+            train_first_stage(config, folder, tmp_path)
+        (folder / name).unlink()
+
+
+def test_latents_of_deleted_weights_are_made_again(pictures, tmp_path):
+    folder, config = tmp_path / "first_stage", replace(make_config("paper", pictures), first_stage_steps=1)
+    train_first_stage(config, folder, tmp_path)
+    latents = (folder / "latents-00000.npy").read_bytes()
+    (folder / "latents-00000.npy").write_bytes(b"of the old weights")
+    (folder / "model.safetensors").unlink()
+    train_first_stage(config, folder, tmp_path)
+    assert (folder / "latents-00000.npy").read_bytes() == latents
+
+
+def test_without_lpips_the_first_stage_says_what_it_is_and_how_to_change_it(pictures, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    train_first_stage(replace(make_config("paper", pictures), first_stage_steps=1), tmp_path / "first_stage", tmp_path)
+    note = json.loads((tmp_path / "first_stage" / "provenance.json").read_text())["note"]
+    assert note in capsys.readouterr().err and "without the perceptual and adversarial loss" in note
+    for place in (
+        URL_VGG16_LPIPS.removeprefix("https://"),
+        "download.pytorch.org/models/vgg16-397923af.pth",
+        f"{tmp_path}/torch",
+    ):
+        assert place in note
+    train_first_stage(replace(make_config("smoke", pictures), first_stage_steps=1), tmp_path / "pooled", tmp_path)
+    assert json.loads((tmp_path / "pooled" / "provenance.json").read_text())["note"] == ""
 
 
 class SquaredError(torch.nn.Module):
@@ -55,24 +94,27 @@ def test_with_a_perceptual_distance_the_autoencoder_meets_an_adversary(pictures,
     monkeypatch.setattr(first_stage, "lpips", SquaredError)
     seen, step = [], first_stage._adversarial_step
     monkeypatch.setattr(first_stage, "_adversarial_step", lambda *a, joined: seen.append(joined) or step(*a, joined=joined))
-    train_first_stage(replace(make_config("paper", pictures), first_stage_steps=4), tmp_path / "first_stage")
+    train_first_stage(replace(make_config("paper", pictures), first_stage_steps=4), tmp_path / "first_stage", tmp_path)
     assert seen == [False, False, True, True]
-    assert json.loads((tmp_path / "first_stage" / "provenance.json").read_text())["critic"] is True
+    measured = json.loads((tmp_path / "first_stage" / "provenance.json").read_text())
+    assert measured["critic"] is True and measured["note"] == ""
 
 
 def test_going_on_without_the_weights_that_it_began_with_is_refused(pictures, tmp_path, monkeypatch):
     folder = tmp_path / "first_stage"
-    folder.mkdir()
+    config = replace(make_config("paper", pictures), first_stage_steps=2_000)
+    origin = replace(config, data=load_dataset(pictures, tmp_path).identity)
+    claim(folder / "config.json", first_stage_settings(origin))
     save_resume(folder / "resume.pt", {"stage": {}, "optimiser": {}, "critic": {}, "critic_optimiser": {}, "step": 1_000})
     with pytest.raises(ValueError, match="begun with the LPIPS weights"):
-        train_first_stage(replace(make_config("paper", pictures), first_stage_steps=2_000), folder)
+        train_first_stage(config, folder, tmp_path)
 
 
 def test_a_call_that_was_cut_short_goes_on(pictures, tmp_path, monkeypatch):
     config = replace(make_config("smoke", pictures), first_stage_steps=2_001)
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     monkeypatch.setattr(PatchAutoencoder, "loss", lambda self, images: self.decode(self.encode(images[:2])).square().mean())
-    train_first_stage(config, whole)
+    train_first_stage(config, whole, tmp_path)
     step, calls = first_stage.step_seed, []
 
     def dies(seed, number):
@@ -83,11 +125,11 @@ def test_a_call_that_was_cut_short_goes_on(pictures, tmp_path, monkeypatch):
 
     monkeypatch.setattr(first_stage, "step_seed", dies)
     with pytest.raises(KeyboardInterrupt):
-        train_first_stage(config, cut)
+        train_first_stage(config, cut, tmp_path)
     assert not (cut / "model.safetensors").exists()
     calls.clear()
     monkeypatch.setattr(first_stage, "step_seed", lambda seed, number: calls.append(number) or step(seed, number))
-    train_first_stage(config, cut)
+    train_first_stage(config, cut, tmp_path)
     assert calls[0] == 1_000 and not (cut / "resume.pt").exists()
     assert (cut / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
 

@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,14 +12,16 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT, dyga
+from PIL import Image
 
 from dyga.checkpoint import load_model, load_resume
 from dyga.config import make_config
+from dyga.data import load_dataset
 from dyga.extensions import build_model
 from dyga.method.diffusion import LatentUnitDiffusion
 from dyga.seeds import step_seed
 from dyga.training import loop as training
-from dyga.training.loop import check_settings, learning_rate, train
+from dyga.training.loop import MADE_OF_MODEL, learning_rate, train
 
 TINY = dataclasses.replace(make_config("smoke", variant="decorrelated"), steps=20, refit_every=8, checkpoint_every=10)
 
@@ -63,9 +66,66 @@ def test_a_complete_run_is_not_trained_again(trained):
 
 
 def test_a_folder_of_other_settings_is_refused(trained):
-    with pytest.raises(ValueError, match="holds a run of other settings"):
+    with pytest.raises(ValueError, match=r"was made of other settings \(lr was 0.004, now 1.0\): delete that folder"):
         next(train(dataclasses.replace(TINY, lr=1.0), trained))
-    check_settings(TINY, trained)
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """A folder of twenty pictures, and a function that trains on it."""
+    folder = tmp_path / "a" / "pictures"
+    folder.mkdir(parents=True)
+    for number, image in enumerate(load_dataset().images[np.arange(20) * 20_000]):
+        Image.fromarray(image).save(folder / f"{number:02d}.png")
+    return folder
+
+
+def on(pictures, run, **changes):
+    config = dataclasses.replace(make_config("smoke", f"folder:{pictures}", "encdiff"), steps=20, checkpoint_every=10, **changes)
+    return train(config, run, run.parent / "data")
+
+
+def test_neither_a_begun_nor_a_finished_run_of_other_pictures_is_used(pictures, tmp_path):
+    run, other = tmp_path / "run", tmp_path / "b" / "pictures"
+    next(on(pictures, run))
+    assert (run / "resume.pt").exists()
+    shutil.copytree(pictures, other)
+    for finished in (False, True):
+        with pytest.raises(ValueError, match=r"run was made of other data \(data was 'folder:.*/a/pictures, 20 images, digest"):
+            next(on(other, run))
+        (pictures / "00.png").rename(tmp_path / "kept.png")
+        shutil.copy(pictures / "01.png", pictures / "00.png")
+        with pytest.raises(
+            ValueError, match=r"run was made of other data .*: delete that folder to make it anew, or choose another"
+        ):
+            next(on(pictures, run))
+        os.replace(tmp_path / "kept.png", pictures / "00.png")
+        if not finished:
+            list(on(pictures, run))
+    assert list(on(pictures, run)) == []
+
+
+def test_results_that_do_not_say_what_they_were_made_of_are_refused(trained, tmp_path):
+    shutil.copy(trained / "model.safetensors", tmp_path)
+    with pytest.raises(ValueError, match=r"holds model.safetensors, but no config.json that says what it was made of"):
+        next(train(TINY, tmp_path))
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(ValueError, match=r"config.json: damaged"):
+        next(train(TINY, tmp_path))
+    older = json.loads((trained / "config.json").read_text())
+    del older["data"]
+    (tmp_path / "config.json").write_text(json.dumps(older))
+    with pytest.raises(ValueError, match=r"made of other data \(data was 'unknown', now 'rooms3d, version 1'\)"):
+        next(train(TINY, tmp_path))
+
+
+def test_what_was_made_of_a_deleted_model_goes_with_it(tmp_path):
+    list(train(dataclasses.replace(TINY, steps=2), tmp_path))
+    for name in MADE_OF_MODEL:
+        (tmp_path / name).write_text("of the first model")
+    (tmp_path / "model.safetensors").unlink()
+    list(train(dataclasses.replace(TINY, steps=2), tmp_path))
+    assert not [name for name in MADE_OF_MODEL if (tmp_path / name).exists()]
 
 
 def test_training_changes_every_part(trained):
@@ -164,18 +224,19 @@ def test_two_processes_train_as_one_does_and_one_of_them_writes(study, tmp_path)
     assert ours != theirs and np.allclose(ours, theirs, rtol=0.15)
     assert logs[0][-1]["anchors"] != [0] * 8
     assert done.stdout.count("factor_vae_score") == 1
-    assert {p.name for p in folder.iterdir()} == {p.name for p in alone.iterdir()} - {"output.txt", "interventions.json"}
+    missing = {"output.txt", "interventions.json", "first_stage"}
+    assert {p.name for p in folder.iterdir()} == {p.name for p in alone.iterdir()} - missing
 
 
 def test_a_batch_that_the_processes_cannot_share_is_refused(tmp_path):
     accelerator = types.SimpleNamespace(device=torch.device("cpu"), process_index=0, num_processes=3)
     with pytest.raises(ValueError, match="batch 16 cannot be shared by 3 processes"):
-        training.Training(TINY, tmp_path, None, accelerator)
+        training.Training(TINY, tmp_path, load_dataset(), accelerator)
 
 
 def test_out_of_memory_means_smaller_micro_batches(tmp_path, capsys):
     accelerator = training.make_accelerator(TINY)
-    run = training.Training(TINY, tmp_path, None, accelerator)
+    run = training.Training(TINY, tmp_path, load_dataset(), accelerator)
     whole, sizes = run.gradients._in_parts, []
 
     def small_machine(step, *batch):
@@ -193,7 +254,7 @@ def test_out_of_memory_means_smaller_micro_batches(tmp_path, capsys):
 
 
 def test_no_memory_at_all_is_said(tmp_path):
-    run = training.Training(TINY, tmp_path, None, training.make_accelerator(TINY))
+    run = training.Training(TINY, tmp_path, load_dataset(), training.make_accelerator(TINY))
 
     def no_machine(step, *batch):
         raise torch.OutOfMemoryError("no room")
