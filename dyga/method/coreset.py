@@ -54,8 +54,8 @@ class Frame:
 
 
 def coreset(features: Tensor, scalars: Tensor | None, size: int) -> tuple[Tensor, Tensor]:
-    """Features (n, units, dim) -> at most `size` rows per unit, (units, size, dim) in float64, and up to four times as many of the
-    other rows. If there are fewer others than `size`, all rows count as such.
+    """Features (n, units, dim) -> at most `size` rows per unit, (units, size, dim) in float64, and up to four times as many
+    of the other rows. If there are fewer others than `size`, all rows count as such.
 
     Each unit's rows are sorted by its scalar (n, units), or by their first principal component, and cut into `size` bins of equal
     count. The middle row represents its bin. The bin's mean would lose the variance within the bin, and between two clusters it
