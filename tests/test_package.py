@@ -27,6 +27,7 @@ FLOORS = {
     "checkpoint": -1,
     "kept": -1,
     "config": -2,
+    "processes": -2,
     "provenance": -2,
     "seeds": -2,
     "metrics": -3,

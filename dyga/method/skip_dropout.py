@@ -5,6 +5,8 @@ drawn for each channel of each image. In evaluation mode h~ = h.
 """
 
 import inspect
+import sys
+import warnings
 from collections.abc import Sequence
 
 import torch.nn.functional as F
@@ -46,7 +48,8 @@ class SkipDropout:
 
     def attach(self, unet: nn.Module) -> SkipDropoutHandle:
         """Attaches to `unet`. ValueError if its `up_blocks` take no skip tensors, if a SkipDropout is
-        attached already, or if a level that does not exist is asked for."""
+        attached already, or if a level that does not exist is asked for. Warns if torch.compile has compiled anything before:
+        what it compiled of this U-Net would run without skip dropout."""
         blocks = getattr(unet, "up_blocks", None)
         if not isinstance(blocks, nn.ModuleList) or not len(blocks) or not all(map(_takes_skips, blocks)):
             raise ValueError(
@@ -57,6 +60,12 @@ class SkipDropout:
         levels = range(len(blocks)) if self.levels is None else self.levels
         if not set(levels) <= set(range(len(blocks))):
             raise ValueError(f"levels {tuple(levels)}: this U-Net has levels 0 to {len(blocks) - 1}")
+        if "torch._dynamo" in sys.modules and sys.modules["torch._dynamo"].utils.counters["frames"]["ok"]:
+            warnings.warn(
+                "torch.compile has run before. If it compiled this U-Net, call torch.compiler.reset(): "
+                "the compiled code has no skip dropout",
+                stacklevel=2,
+            )
         # up_blocks run from the coarsest level to the finest
         chosen = [blocks[len(blocks) - 1 - level] for level in levels]
         return SkipDropoutHandle(chosen, [b.register_forward_pre_hook(self._thin, with_kwargs=True) for b in chosen])

@@ -64,16 +64,19 @@ def test_a_cut_download_says_so_and_goes_on_from_there(server, tmp_path, path):
     file = remote(server, path)
     with pytest.raises(ConnectionError, match=r"data.bin|no-ranges: stopped after [\d,]+ bytes .* the same command resumes"):
         find_or_fetch(file, tmp_path)
-    assert [p.name for p in tmp_path.iterdir()] == ["data.bin.part"]
-    kept = (tmp_path / "data.bin.part").stat().st_size
+    (part,) = tmp_path.rglob("*.*")
+    assert part == tmp_path / "downloads" / "data.bin.part"
+    kept = part.stat().st_size
     assert 0 < kept <= 3_000_000
     assert find_or_fetch(file, tmp_path).read_bytes() == CONTENT
     assert server.asked == [0, kept]
 
 
 def test_all_there_but_not_yet_checked(server, tmp_path):
-    (tmp_path / "data.bin.part").write_bytes(CONTENT)
+    (tmp_path / "downloads").mkdir()
+    (tmp_path / "downloads" / "data.bin.part").write_bytes(CONTENT)
     assert find_or_fetch(remote(server), tmp_path).read_bytes() == CONTENT
+    assert not (tmp_path / "downloads" / "data.bin.part").exists()
 
 
 @pytest.mark.parametrize(("content", "size", "message"), [

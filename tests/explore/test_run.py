@@ -216,7 +216,7 @@ def test_a_papers_run_names_the_first_stage_whose_latents_it_was_trained_on(two,
     assert list(train(config, run, two)) == []
     # Trained again with another result, as on a GPU or with other losses.
     weights = load_file(stage / "model.safetensors")
-    save_file({name: array * np.float32(1.01) for name, array in weights.items()}, stage / "new")
+    save_file({name: np.asarray(array * np.float32(1.01)) for name, array in weights.items()}, stage / "new")
     (stage / "new").replace(stage / "model.safetensors")
     made = json.loads((stage / "provenance.json").read_text())
     (stage / "provenance.json").unlink()

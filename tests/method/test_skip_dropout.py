@@ -117,3 +117,14 @@ def test_models_whose_blocks_take_no_skips_are_refused():
     decoder = AutoencoderKL(block_out_channels=(32,), norm_num_groups=8).decoder
     with pytest.raises(ValueError, match="Decoder has no up_blocks that take skip tensors"):
         SkipDropout().attach(decoder)
+
+
+def test_after_torch_compile_a_warning_says_what_to_do(unet_and_inputs):
+    unet, inputs = unet_and_inputs
+    compiled = torch.compile(unet.train(), backend="eager")
+    without = output(compiled, inputs)
+    with pytest.warns(UserWarning, match=r"call torch\.compiler\.reset\(\)"):
+        SkipDropout(0.5).attach(unet)
+    torch.compiler.reset()
+    assert not torch.allclose(output(compiled, inputs), without)
+    torch._dynamo.utils.counters.clear()  # other tests attach without a warning
