@@ -23,6 +23,7 @@ from dyga.seeds import sample_rows, step_seed
 from dyga.training.vqgan_loss import VQGANLoss, lpips, missing_weights
 
 SHARD = 20_000
+SAVE_EVERY = 1_000  # steps between two states from which an interrupted training continues
 
 
 def make_first_stage(config: Config, images) -> nn.Module:
@@ -75,7 +76,7 @@ def train_first_stage(config: Config, folder: Path, data_dir: Path | None = None
                 _adversarial_step(parts, batch, joined=step >= steps // 2)
             else:
                 _descend(parts["optimiser"], stage.loss(batch))
-            if (step + 1) % 1_000 == 0 or step + 1 == steps > 1_000:
+            if (step + 1) % SAVE_EVERY == 0 or step + 1 == steps > SAVE_EVERY:
                 save_resume(folder / "resume.pt", {name: part.state_dict() for name, part in parts.items()} | {"step": step + 1})
         sample = to_tensor(images[sample_rows(len(images), min(256, len(images)), 0)]).to(device)
         with torch.no_grad():

@@ -119,6 +119,7 @@ def test_models_whose_blocks_take_no_skips_are_refused():
         SkipDropout().attach(decoder)
 
 
+@pytest.mark.parametrize("unet_and_inputs", [ours], indirect=True)
 def test_after_torch_compile_a_warning_says_what_to_do(unet_and_inputs):
     unet, inputs = unet_and_inputs
     compiled = torch.compile(unet.train(), backend="eager")

@@ -111,7 +111,8 @@ def test_going_on_without_the_weights_that_it_began_with_is_refused(pictures, tm
 
 
 def test_a_call_that_was_cut_short_goes_on(pictures, tmp_path, monkeypatch):
-    config = replace(make_config("smoke", pictures), first_stage_steps=2_001)
+    config = replace(make_config("smoke", pictures), first_stage_steps=41)
+    monkeypatch.setattr(first_stage, "SAVE_EVERY", 20)
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     monkeypatch.setattr(PatchAutoencoder, "loss", lambda self, images: self.decode(self.encode(images[:2])).square().mean())
     train_first_stage(config, whole, tmp_path)
@@ -119,7 +120,7 @@ def test_a_call_that_was_cut_short_goes_on(pictures, tmp_path, monkeypatch):
 
     def dies(seed, number):
         calls.append(number)
-        if len(calls) == 1_500:
+        if len(calls) == 30:
             raise KeyboardInterrupt
         return step(seed, number)
 
@@ -130,7 +131,7 @@ def test_a_call_that_was_cut_short_goes_on(pictures, tmp_path, monkeypatch):
     calls.clear()
     monkeypatch.setattr(first_stage, "step_seed", lambda seed, number: calls.append(number) or step(seed, number))
     train_first_stage(config, cut, tmp_path)
-    assert calls[0] == 1_000 and not (cut / "resume.pt").exists()
+    assert calls[0] == 20 and not (cut / "resume.pt").exists()
     assert (cut / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
 
 
@@ -146,7 +147,7 @@ def test_latents_that_are_there_are_not_made_again(tmp_path, monkeypatch):
         StoredLatents(tmp_path, 10)
     store_latents(stage, images, tmp_path)
     assert (tmp_path / "latents-00000.npy").stat().st_mtime_ns == before
-    assert StoredLatents(tmp_path, 10)[np.array([9, 0, 4])].shape == (3, 12, 8, 8)
+    assert StoredLatents(tmp_path, 10)[np.array([9, 0, 4])].shape == (3, 24, 8, 8)
     (tmp_path / "latents-00002.npy").write_bytes(b"nonsense")
     with pytest.raises(ValueError, match="damaged latents"):
         StoredLatents(tmp_path, 10)
