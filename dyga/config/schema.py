@@ -88,6 +88,9 @@ class Config:
     ema: float = setting(0.9999, "decay of the averaged weights; 0 is off", 0, 0.999999)
     checkpoint_every: int = setting(500, "steps between two checkpoints", 1)
     precision: str = setting("bfloat16", "precision on a GPU", choices=("bfloat16", "float32"))
+    # sampling
+    sampling_steps: int = setting(20, "DDIM steps in which units are decoded", 1, 1_000)
+    temperature: float = setting(1.0, "standard deviation of the noise that sampling starts from", 0, 10)
     # evaluation
     evaluation_images: int = setting(480_000, "random images that are encoded for the metrics", 20)
     dci_estimator: str = setting("sklearn", "gradient boosting library of DCI", choices=("sklearn", "lightgbm"))

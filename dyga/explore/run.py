@@ -56,7 +56,7 @@ class Run:
     """One trained variant, opened by `load_run`.
 
     Images are uint8 (n, 64, 64, 3). Features are float32 (n, units, dim), before alignment to the anchors. Methods that decode
-    take the number of sampling `steps` and the `seed` of the initial noise.
+    take the number of sampling `steps` (None: the setting `sampling_steps`) and the `seed` of the initial noise.
     """
 
     def __init__(self, folder: Path, data_dir: Path | None = None, extensions: Sequence[Extension] = ()):
@@ -129,9 +129,11 @@ class Run:
         parts = [self.model.encode(to_tensor(images[i : i + 256]).to(self.device)).cpu() for i in batches]
         return torch.cat(parts).numpy() if parts else np.zeros((0, self.config.units, self.config.unit_dim), np.float32)
 
-    def decode(self, features: np.ndarray, steps: int = 10, seed: int = 0, temperature: float = 0.0) -> np.ndarray:
+    def decode(
+        self, features: np.ndarray, steps: int | None = None, seed: int = 0, temperature: float | None = None
+    ) -> np.ndarray:
         """Decode features (n, units, dim) to images (n, 64, 64, 3) uint8, all from the same initial noise, whose standard
-        deviation is `temperature`. With 0, `seed` has no effect.
+        deviation is `temperature` (None: the setting of this name). With 0, `seed` has no effect.
 
         ValueError if the shape is wrong or a value is not finite.
         """
@@ -139,6 +141,8 @@ class Run:
         expected = (self.config.units, self.config.unit_dim)
         if features.ndim != 3 or features.shape[1:] != expected or not np.isfinite(features).all():
             raise ValueError(f"features is {features.shape}: valid are finite numbers of shape (n, {expected[0]}, {expected[1]})")
+        steps = self.config.sampling_steps if steps is None else steps
+        temperature = self.config.temperature if temperature is None else temperature
         parts = []
         for i in range(0, len(features), 64):
             latents = self.model.sample(torch.from_numpy(features[i : i + 64]).to(self.device), steps, seed, temperature)
@@ -211,7 +215,7 @@ class Run:
         order = np.argsort(indices, kind="stable")
         return indices[order], means[order]
 
-    def at_anchor(self, features: np.ndarray, unit: int, anchor: int, steps: int = 10, seed: int = 0) -> np.ndarray:
+    def at_anchor(self, features: np.ndarray, unit: int, anchor: int, steps: int | None = None, seed: int = 0) -> np.ndarray:
         """Decode features (n, units, dim) with one unit set to one of its anchors, numbered as in `anchors_along`.
 
         Returns images (n, 64, 64, 3). ValueError for an unknown unit or anchor.
@@ -223,7 +227,7 @@ class Run:
         features[:, unit] = means[anchor]
         return self.decode(features, steps, seed)
 
-    def traverse(self, image: np.ndarray, unit: int, count: int = 8, steps: int = 10, seed: int = 0) -> np.ndarray:
+    def traverse(self, image: np.ndarray, unit: int, count: int = 8, steps: int | None = None, seed: int = 0) -> np.ndarray:
         """Vary one unit of `image` (64, 64, 3) along its range and keep the others fixed: `count` images. ValueError for an
         unknown unit."""
         self._check_units([unit])
@@ -236,7 +240,9 @@ class Run:
         moved[:, unit] = self.traversal_grid[even_indices(count), unit]
         return moved
 
-    def swap(self, source: np.ndarray, target: np.ndarray, units: Sequence[int], steps: int = 10, seed: int = 0) -> np.ndarray:
+    def swap(
+        self, source: np.ndarray, target: np.ndarray, units: Sequence[int], steps: int | None = None, seed: int = 0
+    ) -> np.ndarray:
         """Latent interchange (paper, Figure 3): decode `source` with `units` replaced by those of `target`.
 
         Both are one image (64, 64, 3) or n images, and so is the result. ValueError for an unknown unit.
@@ -265,7 +271,8 @@ class Run:
 
         hook = self.model.denoiser.register_forward_hook(collect)
         try:
-            self.model.sample(torch.from_numpy(self.encode(images)).to(self.device), steps, seed)
+            features = torch.from_numpy(self.encode(images)).to(self.device)
+            self.model.sample(features, steps, seed, self.config.temperature)
         finally:
             hook.remove()
             self.model.denoiser.keep_attention(False)

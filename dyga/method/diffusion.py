@@ -110,7 +110,7 @@ class LatentUnitDiffusion(nn.Module):
 
     @torch.no_grad()
     def sample(
-        self, features: Tensor, steps: int = 5, seed: int = 0, temperature: float = 0.0, same_noise: bool = True
+        self, features: Tensor, steps: int = 20, seed: int = 0, temperature: float = 1.0, same_noise: bool = True
     ) -> Tensor:
         """Features (n, units, dim) -> latents (n, *latent_shape) by DDIM, from noise of standard deviation `temperature`.
 

@@ -62,7 +62,7 @@ def measure(run: Run) -> dict:
 
     Interchange is the share of interchanges in which only the target factor changed, averaged over factors
     (`intervention_scores`). The
-    reconstruction error is the mean absolute difference of 256 pictures, in shares of the range, decoded in 10 steps.
+    reconstruction error is the mean absolute difference of 256 pictures, in shares of the range.
     ValueError without factors or the study's factor classifier and first stage.
     """
     scores = intervention_scores(run)
