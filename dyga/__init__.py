@@ -7,7 +7,7 @@ Names are loaded when first used, so that the command line can check its options
 
 from importlib import import_module
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 _HOMES = {
     "FeatureExtractor": "method",
     "GaussianAnchors": "method",
