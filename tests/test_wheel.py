@@ -8,6 +8,8 @@ import sys
 import pytest
 from conftest import ROOT
 
+from dyga import __version__
+
 # Trains and opens a run while the packages of the extras are hidden.
 # requests stays visible, since diffusers needs it.
 TRAIN = """
@@ -65,7 +67,7 @@ def test_it_holds_the_package_and_its_two_data_files(installed):
         path.relative_to(installed / "dyga") for path in (installed / "dyga").rglob("*") if path.suffix not in (".py", ".pyc")
     }
     assert {str(path) for path in files if (installed / "dyga" / path).is_file()} == {"study/published.json", "study/slurm.sh"}
-    assert {path.name for path in installed.iterdir()} - {"bin"} == {"dyga", "dyga-0.1.0.dist-info"}
+    assert {path.name for path in installed.iterdir()} - {"bin"} == {"dyga", f"dyga-{__version__}.dist-info"}
 
 
 def test_it_trains_and_opens_a_run_without_the_extras(installed, tmp_path):
