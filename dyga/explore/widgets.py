@@ -20,6 +20,8 @@ SHOWN = 12  # units with a control at first; in a traversal, a checkbox shows th
 STRIP = 8  # images along a unit's range
 UPLOAD_LIMIT = 100_000_000  # bytes of an uploaded file
 UPLOADED = -1  # the number of the uploaded image
+POOR = 25  # grey levels of 255: mean difference from its decoded copy above which an image counts as poorly reconstructed
+LEGEND = "Blue marks: the unit's anchors. ▶ moves the unit of the strip through its range."
 
 
 def png(image: np.ndarray, scale: int = 5) -> bytes:
@@ -126,7 +128,8 @@ class Explorer(ipywidgets.VBox):
 
 
 class TraversalExplorer(Explorer):
-    """One slider per active unit. The image is decoded after every change; a strip shows the full range of the unit moved last.
+    """One slider per active unit. The image is decoded after every change; a strip shows the full range of the unit moved last,
+    and a play button moves that unit. A message appears if the model reconstructs the chosen image poorly.
 
     `images` are the data set to choose from, uint8 (n, 64, 64, 3), and `first` is the row shown first.
     """
@@ -142,15 +145,17 @@ class TraversalExplorer(Explorer):
         self.all = ipywidgets.Checkbox(False, description=f"all {len(self.rows)} units", indent=False, layout={"width": "130px"})
         self.reset = ipywidgets.Button(description="reset", layout={"width": "80px"})
         self.source, self.result, self.strip = _view(128), _view(320), _view(116 * STRIP)
-        self.caption = ipywidgets.Label()
+        self.caption, self.message = ipywidgets.Label(), ipywidgets.Label()
+        self.play = ipywidgets.Play(0, min=0, max=GRID_SIZE - 1, step=5, interval=120, show_repeat=False)
+        self.play.observe(lambda change: setattr(self._last.slider, "value", change["new"]), "value")
         self.reset.on_click(lambda _: self.start())
         self.snap.observe(lambda _: self._snap(), "value")
         self.all.observe(lambda _: self._list(), "value")
         for row in self.rows:
             row.slider.observe(lambda _, row=row: self.show(row), "value")
         self._sliders = ipywidgets.VBox(layout={"max_height": "330px", "overflow": "auto", "padding": "0 0 6px 0"})
-        switches = ipywidgets.HBox([self.snap, self.all, self.reset])
-        controls = ipywidgets.VBox([self.chooser, self._sliders, switches])
+        switches = ipywidgets.HBox([self.snap, self.all, self.reset, self.play], layout={"flex_flow": "row wrap"})
+        controls = ipywidgets.VBox([self.chooser, self.message, self._sliders, ipywidgets.Label(LEGEND), switches])
         views = ipywidgets.HBox([self.source, self.result], layout={"align_items": "flex-start"})
         super().__init__([ipywidgets.HBox([controls, views], layout={"flex_flow": "row wrap"}), self.caption, self.strip])
         self._list()
@@ -167,11 +172,19 @@ class TraversalExplorer(Explorer):
         self._moving = False
         self._own = {row: row.slider.value for row in self.rows}
         self.show(self.rows[0])
+        decoded = self._run.decode(self._features[None])[0]
+        difference = np.abs(decoded.astype(int) - self.chooser.image).mean()
+        self.message.value = (
+            f"The model reconstructs this image poorly (mean difference {difference:.0f} of 255): it was trained on other images."
+            if difference > POOR
+            else ""
+        )
 
     def show(self, row: UnitSlider) -> None:
         """Decode the image with the moved units, and the strip of `row`. Units that were not moved keep the image's features."""
         if self._moving:
             return
+        self._last = row
         if self.snap.value and row.slider.value != row.nearest_anchor():
             self._moving = True
             row.slider.value = row.nearest_anchor()

@@ -74,6 +74,23 @@ class TestTraversal:
         features[:, second.unit.index] = run.traversal_grid[np.linspace(0, 200, 8).round().astype(int), second.unit.index]
         assert same(opened(explorer.strip.value), opened(strip(run.decode(features))))
 
+    def test_the_play_button_moves_the_unit_moved_last(self, explorer):
+        row = explorer.rows[1]
+        row.slider.value = 0 if row.slider.value > 100 else 200
+        shown = explorer.result.value
+        explorer.play.value = 100
+        assert row.slider.value == 100 and explorer.result.value != shown and str(row.unit) in explorer.caption.value
+
+    @pytest.mark.parametrize(("error", "message"), [
+        (25, ""),
+        (26, "The model reconstructs this image poorly (mean difference 26 of 255): it was trained on other images."),
+    ])  # fmt: skip
+    def test_a_message_appears_for_an_image_that_the_model_reconstructs_poorly(self, explorer, monkeypatch, error, message):
+        explorer.chooser.image = np.full((64, 64, 3), 100, np.uint8)
+        monkeypatch.setattr(explorer._run, "decode", lambda features: np.full((len(features), 64, 64, 3), 100 - error, np.uint8))
+        explorer.start()
+        assert explorer.message.value == message
+
     def test_snapped_sliders_are_at_anchors(self, explorer):
         row = next(row for row in explorer.rows if row.anchors)
         row.slider.value = 0 if row.slider.value > 100 else 200
