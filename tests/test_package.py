@@ -85,6 +85,7 @@ def requirement(text: str) -> str:
 
 IMPORTED_AS = {
     "PIL": "pillow",
+    "bs4": "beautifulsoup4",
     "sklearn": "scikit-learn",
     "yaml": "pyyaml",
     "torch_fidelity": "torch-fidelity",

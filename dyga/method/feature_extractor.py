@@ -32,6 +32,24 @@ class UnitMLPs(nn.Module):
         return hidden.transpose(0, 1)
 
 
+class Convolutions(nn.Sequential):
+    """Convolutions, one after the other. Input: images (batch, 3, size, size). Output: the last maps, flattened; with
+    `global_pools` also each layer's maximum and mean over positions."""
+
+    def __init__(self, layers: Sequence[nn.Module], global_pools: bool):
+        super().__init__(*layers)
+        self.global_pools = global_pools
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(batch, 3, size, size) -> (batch, outputs)."""
+        maps, pools = images, []
+        for layer in self:
+            maps = layer(maps)
+            if self.global_pools:
+                pools += [maps.amax(dim=(2, 3)), maps.mean(dim=(2, 3))]
+        return torch.cat([maps.flatten(1), *pools], dim=1)
+
+
 class FeatureExtractor(nn.Module):
     """CNN -> one scalar per unit -> one MLP per unit -> latent units.
 
@@ -58,7 +76,6 @@ class FeatureExtractor(nn.Module):
         if scalars_per_unit not in (1, 2):
             raise ValueError(f"scalars_per_unit is {scalars_per_unit}: valid are 1 and 2")
         self.units, self.dim, self.scalars_per_unit = units, dim, scalars_per_unit
-        self.global_pools = global_pools
         layers: list[nn.Module] = []
         width, size = 3, image_size
         for (kernel, stride), out in zip(kernels, channels, strict=True):
@@ -66,7 +83,7 @@ class FeatureExtractor(nn.Module):
             convolution = nn.Conv2d(width, out, kernel, stride, padding, bias=False)
             layers.append(nn.Sequential(convolution, nn.BatchNorm2d(out), nn.ReLU()))
             width, size = out, (size + 2 * padding - kernel) // stride + 1
-        self.convolutions = nn.Sequential(*layers)
+        self.convolutions = Convolutions(layers, global_pools)
         count, inputs = units * scalars_per_unit, width * size * size + 2 * sum(channels) * global_pools
         self.to_scalars = nn.Sequential(nn.Linear(inputs, 256), nn.ReLU(), nn.Linear(256, count))
         self.normalise = nn.BatchNorm1d(count, affine=False) if normalise_scalars else nn.Identity()
@@ -74,12 +91,7 @@ class FeatureExtractor(nn.Module):
 
     def scalars(self, images: Tensor) -> Tensor:
         """Images (batch, 3, size, size) -> scalars (batch, units * scalars_per_unit), unit after unit."""
-        maps, pools = images, []
-        for layer in self.convolutions:
-            maps = layer(maps)
-            if self.global_pools:
-                pools += [maps.amax(dim=(2, 3)), maps.mean(dim=(2, 3))]
-        scalars = self.normalise(self.to_scalars(torch.cat([maps.flatten(1), *pools], dim=1)))
+        scalars = self.normalise(self.to_scalars(self.convolutions(images)))
         if scalars.requires_grad:
             # One memory layout of the gradient, so that a run has the same bits with and without a penalty of weight 0.
             scalars.register_hook(Tensor.contiguous)

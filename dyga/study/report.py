@@ -19,18 +19,19 @@ from PIL import Image
 from pygments.formatters import HtmlFormatter
 
 from dyga.provenance import write_atomically
+from dyga.study import layout
 
 STYLE = """
 :root { color-scheme: light; --ink: #1f2328; --grey: #656d76; --line: #d9dde2; --accent: #0072b2; }
 * { box-sizing: border-box; }
 html { -webkit-text-size-adjust: 100%; scroll-behavior: smooth; }
 body { margin: 0 auto; padding: 2.5rem 1.25rem 4rem; max-width: 940px; color: var(--ink); background: #fff;
-  font: 17px/1.62 Charter, "Bitstream Charter", "Iowan Old Style", Georgia, "Liberation Serif", serif; }
+  font: 16px/1.5 Charter, "Bitstream Charter", "Iowan Old Style", Georgia, "Liberation Serif", serif; }
 h1, h2, h3, h4, nav, table, footer, figcaption { font-family: system-ui, -apple-system, "Segoe UI", Roboto,
   "Helvetica Neue", "Liberation Sans", sans-serif; }
-h1, h2, h3, h4 { line-height: 1.25; font-weight: 650; margin: 1.8em 0 0.6em; }
+h1, h2, h3, h4 { line-height: 1.25; font-weight: 650; margin: 1.1em 0 0.4em; }
 h1 { font-size: 2.05rem; margin-top: 0; letter-spacing: -0.01em; }
-h2 { font-size: 1.5rem; margin-top: 2.6em; padding-top: 1.1em; border-top: 1px solid var(--line); }
+h2 { font-size: 1.5rem; margin-top: 1.8em; padding-top: 0.8em; border-top: 1px solid var(--line); }
 h3 { font-size: 1.15rem; }
 h4 { font-size: 1rem; }
 a { color: var(--accent); text-decoration-thickness: 1px; text-underline-offset: 2px; }
@@ -39,11 +40,12 @@ nav { font-size: 0.92rem; border: 1px solid var(--line); border-radius: 8px; pad
 nav ol { margin: 0; padding: 0; list-style: none; columns: 18rem; }
 nav li { break-inside: avoid; }
 nav a { text-decoration: none; }
-img, svg { max-width: 100%; height: auto; display: block; margin: 1.1rem auto; }
+img, svg { max-width: 100%; height: auto; display: block; margin: 0.7rem auto; }
+figure { margin-block: 0.7rem; } figure img { margin-block: 0.3rem; }
 .output_html, .rendered_html, figure { overflow-x: auto; margin-inline: 0; }
-table { border-collapse: collapse; border: 0; margin: 1rem auto; font-size: 0.88rem; line-height: 1.4;
+table { border-collapse: collapse; border: 0; margin: 0.8rem auto; font-size: 0.82rem; line-height: 1.3;
   font-variant-numeric: tabular-nums; border-top: 2px solid var(--ink); border-bottom: 2px solid var(--ink); }
-th, td { border: 0; padding: 0.34rem 0.8rem; text-align: right; white-space: nowrap; }
+th, td { border: 0; padding: 0.22rem 0.45rem; text-align: right; overflow-wrap: break-word; }
 th:first-child, td:first-child { text-align: left; }
 thead tr:last-child th { border-bottom: 1px solid var(--ink); }
 tbody tr + tr > * { border-top: 1px solid #eceef1; }
@@ -221,13 +223,14 @@ def notebook_html(executed: Path, path: Path) -> Path:
 def gather(notebooks: Sequence[Path], path: Path, title: str, provenance: Mapping, note: str = "") -> Path:
     """The report: the executed notebooks' prose, figures and tables in order, without code, as one HTML file
     that loads nothing, with a table of contents, a note below it, and the provenance at the end."""
-    sections, contents = [], []
+    sections, contents, shown = [], [], []
     for place, notebook in enumerate(map(Path, notebooks), 1):
         body = _body(notebook, code=False)
         # Notebooks become sections of one page: headings go down one level, ids get the section's number.
         body = re.sub(r"(</?h)([1-5])\b", lambda found: f"{found[1]}{int(found[2]) + 1}", body)
         body = re.sub(r'(<h\d id="|<a [^>]*href="#)', rf"\g<1>{place}-", body)
         heading = re.search(r'<h2 id="([^"]*)">(.*?)<a class="anchor-link"', body, re.DOTALL)
+        body = layout.arrange(body, f"{notebook.parent.name}/{notebook.with_suffix('.html').name}", shown)
         anchor, name = heading.groups() if heading else (f"section-{place}", html.escape(notebook.stem))
         contents.append(f'<li><a href="#{anchor}">{name}</a></li>')
         sections.append(f'<section id="section-{place}">\n{body}\n</section>')
@@ -235,7 +238,7 @@ def gather(notebooks: Sequence[Path], path: Path, title: str, provenance: Mappin
     header += (f"<p>{html.escape(note)}</p>" if note else "") + "</header>"
     terms = "".join(f"<dt>{html.escape(str(k))}</dt><dd>{_plain(v)}</dd>" for k, v in provenance.items())
     footer = f"<footer><dl>{terms}</dl></footer>"
-    return _page(Path(path), title, _smaller("\n".join([header, *sections, footer])))
+    return _page(Path(path), title, _smaller("\n".join([header, *sections, footer])), STYLE + layout.STYLE)
 
 
 def _smaller(page: str) -> str:
