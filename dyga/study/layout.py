@@ -32,7 +32,8 @@ def arrange(section: str, code_page: str, shown: list[tuple[str, np.ndarray]]) -
     for table in soup.find_all("table"):
         _fit(soup, table)
     for image in soup.find_all("img"):
-        if image["src"].startswith("data:image/svg") or not image.get("alt"):  # an equation, or part of an explorer
+        bitmap = image["src"].startswith(("data:image/png", "data:image/webp"))
+        if not bitmap or not image.get("alt"):  # an equation, or part of an explorer
             continue
         copy = _small(image["src"])
         if any(text == image["alt"] and np.abs(copy - other).mean() < SAME for text, other in shown):
