@@ -12,6 +12,7 @@ from dyga.provenance import write_atomically, write_json
 
 RESULTS = (".json", ".npy", ".pt", ".safetensors")
 FIRST_STAGE, CLASSIFIER = "first_stage", "factor_classifier"  # folders of a study
+GENERATED = "generated"  # a folder of a run
 
 
 def check_made_of(path: Path, made_of: Mapping) -> None:

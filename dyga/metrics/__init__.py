@@ -3,7 +3,7 @@
 from dyga.metrics.dci import DCI, dci
 from dyga.metrics.downstream import SampleEfficiency, sample_efficiency
 from dyga.metrics.factor_vae import BetaVAEScore, FactorVAEScore, beta_vae_score, factor_vae_score
-from dyga.metrics.fid import FrechetInceptionDistance, fid, frechet_distance
+from dyga.metrics.fid import FrechetInceptionDistance, fid, frechet_distance, missing_inception
 from dyga.metrics.infomec import InfoMEC, infomec
 from dyga.metrics.mig import MutualInformationGap, NormalisedMutualInformation, mig, nmi, unit_order
 from dyga.metrics.modularity_explicitness import ModularityExplicitness, modularity_explicitness
@@ -36,6 +36,7 @@ __all__ = [
     "infomec",
     "knn_purity",
     "mig",
+    "missing_inception",
     "modularity_explicitness",
     "nmi",
     "sample_efficiency",

@@ -95,12 +95,28 @@ def _statistics(images: np.ndarray, name: str, features: Features, batch_size: i
     return mean, scatter / (count - 1)
 
 
+def inception_weights() -> Path:
+    """Where torch-fidelity's Inception-v3 weights belong, in torch's cache, whether or not they are there."""
+    import torch
+    from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
+
+    return Path(torch.hub.get_dir(), "checkpoints", Path(URL_INCEPTION_V3).name)
+
+
+def missing_inception() -> str:
+    """How to get the Inception-v3 weights, in one line; '' if they are in torch's cache."""
+    from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
+
+    path = inception_weights()
+    return "" if path.is_file() else f"FID needs torch-fidelity's Inception-v3 weights: get {URL_INCEPTION_V3} (95 MB) as {path}"
+
+
 def _inception(weights: str | Path | None) -> Features:
     """The 2048 pooled features of torch-fidelity's Inception-v3. The weights file may contain only tensors."""
     import torch
     from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3, FeatureExtractorInceptionV3
 
-    path = Path(torch.hub.get_dir(), "checkpoints", Path(URL_INCEPTION_V3).name) if weights is None else Path(weights)
+    path = inception_weights() if weights is None else Path(weights)
     if not path.is_file() and weights is not None:
         raise ValueError(f"weights {path}: there is no such file")
     if not path.is_file():

@@ -15,6 +15,8 @@ from dyga.method.diffusion import to_tensor
 from dyga.provenance import locked, write_atomically, write_json
 from dyga.seeds import sample_rows
 
+MIN_BINARY = 3  # TAD needs as many factors of two values
+
 
 def evaluate(run: Run) -> dict:
     """Writes the run's codes.safetensors and metrics.json and returns the metrics; existing files are kept. ValueError if the
@@ -65,7 +67,8 @@ def suite(run: Run, estimator: str) -> pd.DataFrame:
 
 
 def score(codes: np.ndarray, features: np.ndarray, factors: np.ndarray, names: Sequence[str], config: Config) -> dict:
-    """Every metric of the tables as JSON-ready values; protocols in dyga.metrics. Purity is a mean over active units."""
+    """Every metric of the tables as JSON-ready values; protocols in dyga.metrics. Purity is a mean over active units. TAD is of
+    the binary factors, and left out if there are fewer than three."""
     sizes = dict(num_train=config.num_train, num_test=config.num_test)
     dci = metrics.dci(codes, factors, **sizes, seed=0, estimator=config.dci_estimator)
     nmi = metrics.nmi(codes, factors, num_train=config.num_train, seed=0).matrix
@@ -87,7 +90,17 @@ def score(codes: np.ndarray, features: np.ndarray, factors: np.ndarray, names: S
         "best_units": nmi.argmax(axis=0).tolist(),
         "factor_names": list(names),
         "downstream": _downstream(codes, factors, dci, config),
+        **_tad(codes, factors),
     }
+
+
+def _tad(codes: np.ndarray, factors: np.ndarray) -> dict:
+    """TAD of the binary factors, how many of them are captured, and how many there are. Empty if there are fewer than three."""
+    binary = [i for i, column in enumerate(factors.T) if len(np.unique(column)) == 2]
+    if len(binary) < MIN_BINARY:
+        return {}
+    result = metrics.total_auroc_difference(codes, factors[:, binary], seed=0)
+    return {"tad": result.tad, "captured": result.captured, "binary_factors": len(binary)}
 
 
 def _downstream(codes: np.ndarray, factors: np.ndarray, dci: metrics.DCI, config: Config) -> dict:

@@ -27,6 +27,10 @@ class FactorClassifier(nn.Module):
         """(batch, 3, 64, 64) -> logits (batch, size) per factor."""
         return self.layers(images).split(self.sizes, dim=1)
 
+    def features(self, images: Tensor) -> Tensor:
+        """(batch, 3, 64, 64) -> (batch, 256): the input of the last layer."""
+        return self.layers[:-1](images)
+
     def loss(self, images: Tensor, factors: Tensor) -> Tensor:
         """Mean cross entropy over the factors; factors (batch, factors) int64."""
         terms = [F.cross_entropy(logits, factors[:, i]) for i, logits in enumerate(self(images))]

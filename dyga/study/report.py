@@ -104,15 +104,16 @@ def published_rows(table: str, dataset: str) -> pd.DataFrame:
     return frame
 
 
-def published_beside(dataset: str) -> pd.DataFrame | None:
-    """The `published_rows` of a data set, or of the one that an embedded world resembles; None if nothing is published. `attrs`
-    has the published data set's `title`."""
+def published_beside(dataset: str, table: str | None = None) -> pd.DataFrame | None:
+    """The `published_rows` of a data set, or of the one that an embedded world resembles; None if `table`, or any table, has
+    none. `attrs` has the published data set's `title`."""
     published = json.loads(resources.files(__package__).joinpath("published.json").read_text("utf-8"))
     dataset = published["beside"].get(dataset, dataset)
-    table = next((name for name, entry in published.items() if name.startswith("table") and dataset in entry["datasets"]), None)
-    if table is None:
+    tables = [table] if table else [name for name in published if name.startswith("table")]
+    found = next((name for name in tables if dataset in published[name]["datasets"]), None)
+    if found is None:
         return None
-    frame = published_rows(table, dataset)
+    frame = published_rows(found, dataset)
     frame.attrs["title"] = published["titles"][dataset]
     return frame
 
@@ -121,7 +122,7 @@ def as_printed(published: pd.DataFrame | None) -> pd.DataFrame:
     """Published rows for a table: `from`, `method` and each metric as `0.981 ± 0.004`."""
     if published is None:
         return pd.DataFrame()
-    rows = pd.DataFrame({"from": f"published: {published.attrs['title']}", "method": published["method"]})
+    rows = pd.DataFrame({"from": f"published, another experiment: {published.attrs['title']}", "method": published["method"]})
     for name, title in PUBLISHED_METRICS.items():
         if name in published:
             pairs = zip(published[name], published[f"{name}_std"], strict=True)

@@ -12,7 +12,7 @@ import nbformat
 import psutil
 
 from dyga.data import prepare_dataset
-from dyga.kept import CLASSIFIER, FIRST_STAGE
+from dyga.kept import CLASSIFIER, FIRST_STAGE, GENERATED
 from dyga.processes import end_processes
 from dyga.provenance import checkout, write_atomically
 from dyga.study import report
@@ -136,6 +136,10 @@ def _fingerprint(source: Path, parameters: dict, study: Study) -> str:
     digest = hashlib.sha256(json.dumps([parameters, study.data.identity], sort_keys=True).encode())
     cells = [cell.source for cell in nbformat.read(source, as_version=4).cells]
     digest.update(json.dumps(cells).encode())
+    if source.stem[:2] in ("04", "07") and any((folder / GENERATED).exists() for folder in measured):
+        from dyga.metrics import missing_inception
+
+        digest.update(missing_inception().encode())  # FID is computed as soon as its weights are there
     for path in [*package, *results]:
         digest.update(path.read_bytes() if path.exists() else b"absent")
     return digest.hexdigest()

@@ -5,6 +5,7 @@ bits, and no generator state has to be kept.
 """
 
 import json
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
@@ -21,7 +22,7 @@ from dyga.checkpoint import load_resume, save_model, save_resume
 from dyga.config import Config, check_batch
 from dyga.data import Dataset, load_dataset
 from dyga.extensions import Extension, build_model
-from dyga.kept import FIRST_STAGE, check_first_stage, check_made_of, digest, keep_first_stage
+from dyga.kept import FIRST_STAGE, GENERATED, check_first_stage, check_made_of, digest, keep_first_stage
 from dyga.provenance import locked, write_json
 from dyga.seeds import step_seed
 from dyga.training.batches import Batches
@@ -247,6 +248,7 @@ class Training:
                 log.write_text("")
                 for name in MADE_OF_MODEL:  # of a model that was deleted
                     (self.folder / name).unlink(missing_ok=True)
+                shutil.rmtree(self.folder / GENERATED, ignore_errors=True)
             return
         self.model.load_state_dict(state["model"])
         self.optimiser.load_state_dict(state["optimiser"])
