@@ -1,4 +1,5 @@
 import pickle
+import re
 import subprocess
 import sys
 from urllib.error import URLError
@@ -6,7 +7,7 @@ from urllib.error import URLError
 import numpy as np
 import pytest
 
-from dyga.metrics import FrechetInceptionDistance, fid, frechet_distance
+from dyga.metrics import FrechetInceptionDistance, fid, frechet_distance, missing_inception
 
 
 def images(n: int, seed: int = 0, size: int = 4) -> np.ndarray:
@@ -315,7 +316,10 @@ def test_downloaded_weights_are_found_in_the_torch_cache(weights, tmp_path, monk
     kept.parent.mkdir(parents=True)
     kept.symlink_to(weights)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    assert fid(images(2), images(2)).score == pytest.approx(0, abs=1e-6)
+    assert missing_inception() == "" and fid(images(2), images(2)).score == pytest.approx(0, abs=1e-6)
+    kept.unlink()
+    assert re.fullmatch(rf"FID needs .*: get https://\S+/{kept.name} \(95 MB\) as {kept}", missing_inception())
+    assert not kept.exists()
 
 
 def test_importing_the_metrics_does_not_import_torch():

@@ -57,6 +57,17 @@ def test_the_principal_axis_is_the_direction_of_most_variance_with_a_fixed_sign(
     assert principal_axes(-features)[1] == pytest.approx(axis, abs=1e-5)
 
 
+@pytest.mark.parametrize("binary", [2, 3])
+def test_tad_is_of_the_binary_factors_if_there_are_three(binary):
+    rng = np.random.default_rng(0)
+    factors = rng.integers([2] * binary + [4] * (4 - binary), size=(900, 4))
+    codes = factors + rng.normal(0, 0.01, factors.shape)
+    found = score(codes, codes[..., None], factors, tuple("abcd"), make_config("smoke"))
+    assert ("tad" in found) == ("captured" in found) == (binary == 3)
+    if binary == 3:
+        assert found["tad"] == pytest.approx(1.5, abs=0.2) and (found["captured"], found["binary_factors"]) == (3, 3)
+
+
 def test_purity_is_a_mean_over_active_units():
     rng = np.random.default_rng(0)
     factors = rng.integers(2, size=(1_000, 2))

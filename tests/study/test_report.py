@@ -180,13 +180,22 @@ def test_a_world_is_shown_beside_the_data_set_that_it_resembles(dataset, title, 
     published = report.published_beside(dataset)
     printed = report.as_printed(published)
     assert published.attrs["title"] == title and list(printed) == ["from", "method", *metrics]
-    assert printed["from"][0] == f"published: {title}" and printed[metrics[0]][0] == first
+    assert printed["from"][0] == f"published, another experiment: {title}" and printed[metrics[0]][0] == first
     assert not printed.isna().any(axis=None)
 
 
 def test_nothing_is_published_for_other_data_sets():
     assert report.published_beside("dsprites") is None and report.published_beside("folder:/x") is None
     assert report.as_printed(None).empty
+
+
+@pytest.mark.parametrize(
+    "dataset, table", [("rooms3d", "table1"), ("arm3d", "table1"), ("faces2d", "table2"), ("celeba", "table2")]
+)
+def test_each_published_table_has_its_own_data_sets(dataset, table):
+    assert report.published_beside(dataset, table).equals(report.published_beside(dataset))
+    other = {"table1": "table2", "table2": "table1"}[table]
+    assert report.published_beside(dataset, other) is None
 
 
 @pytest.mark.parametrize("table, dataset", [("table1", "rooms3d"), ("table2", "shapes3d"), ("table9", "celeba")])
