@@ -111,7 +111,7 @@ def table2(study: Study, runs: Mapping[tuple[str, int], Run]) -> pd.DataFrame:
     one = next(iter(scores.values()))
     rows.append({"method": "real images", BY_CLASSIFIER: one["classifier_real"]})
     groups = pd.DataFrame(rows).groupby("method", sort=False)
-    digits = {"TAD": 3, "captured": 1, "FID": 1, BY_CLASSIFIER: 2}
+    digits = {"TAD": 3, "captured": 1, "FID": 1, BY_CLASSIFIER: 3}
     texts = {name: groups[name].agg(lambda values, n=n: report.mean_spread(values, digits=n)) for name, n in digits.items()}
     ours = pd.DataFrame(texts).reset_index()
     ours.insert(0, "from", f"this run: {study.name}")
