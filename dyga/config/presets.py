@@ -51,8 +51,8 @@ QUICK: dict[str, tuple[Any, str]] = {
     "dci_estimator": ("lightgbm", "nearly the same values in a thirtieth of the time"),
     "classifier_steps": (200, "reads five factors of rooms3d without error, orientation in 98% of the images"),
     "intervention_images": (64, "64 traversals and 64 interchanges per factor take 15 seconds"),
-    "generated_images": (2_000, "half a minute per run; with so few images the distance is biased upward"),
-    "generation_steps": (20, "a fifth of the time"),
+    "generated_images": (2_000, "half a minute per run; a distance from so few images is biased upward"),
+    "generation_steps": (10, "a tenth of the time"),
 }
 _SMALL = "as small as the tests allow"
 SMOKE = QUICK | {

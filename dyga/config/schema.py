@@ -99,7 +99,7 @@ class Config:
     classifier_steps: int = setting(2_000, "training steps of the factor classifier", 1)
     intervention_images: int = setting(256, "images per factor for traversal and interchange scores", 2)
     generated_images: int = setting(50_000, "images generated for FID, if at least three factors are binary", 2)
-    generation_steps: int = setting(100, "sampling steps of each of these images", 1)
+    generation_steps: int = setting(100, "sampling steps of each of these images", 1, 1_000)
 
     def to_json(self) -> str:
         """The settings as JSON; `from_json` reads them back unchanged."""

@@ -88,7 +88,7 @@ def _measure(run: Run, classifier: FactorClassifier, folder: Path) -> dict:
 def generate(run: Run, images: np.ndarray, seed: int) -> np.ndarray:
     """Images (n, 64, 64, 3) uint8 from the units of `images`, each from noise of its own, as in the paper (temperature 1)."""
     units = torch.from_numpy(run.encode(images)).to(run.device)
-    latents = run.model.sample(units, run.config.generation_steps, seed, same_noise=False)
+    latents = run.model.sample(units, run.config.generation_steps, seed, temperature=1.0, same_noise=False)
     return to_images(run.first_stage.decode(latents))
 
 
@@ -111,7 +111,7 @@ def table2(study: Study, runs: Mapping[tuple[str, int], Run]) -> pd.DataFrame:
     one = next(iter(scores.values()))
     rows.append({"method": "real images", BY_CLASSIFIER: one["classifier_real"]})
     groups = pd.DataFrame(rows).groupby("method", sort=False)
-    digits = {"TAD": 3, "captured": 1, "FID": 1, BY_CLASSIFIER: 3}
+    digits = {"TAD": 3, "captured": 1, "FID": 1, BY_CLASSIFIER: 1}
     texts = {name: groups[name].agg(lambda values, n=n: report.mean_spread(values, digits=n)) for name, n in digits.items()}
     ours = pd.DataFrame(texts).reset_index()
     ours.insert(0, "from", f"this run: {study.name}")
