@@ -175,6 +175,15 @@ def test_images_of_another_model_are_not_used(celeba, run):
     weights.write_bytes(content)
 
 
+def test_a_new_training_deletes_what_the_old_model_generated(run, tmp_path):
+    generation.generation_scores(run)
+    folder = shutil.copytree(run.folder, tmp_path / "encdiff-seed0")
+    (folder / "model.safetensors").unlink()
+    for _ in train(run.config, folder, run.data_dir):
+        pass
+    assert (folder / "model.safetensors").exists() and not (folder / "generated").exists()
+
+
 def test_each_image_starts_from_noise_of_its_own(run):
     same = load_dataset("celeba", run.data_dir).images[np.zeros(2, int)]
     one, other = generation.generate(run, same, seed=0)
