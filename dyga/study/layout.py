@@ -7,13 +7,14 @@ import numpy as np
 from bs4 import BeautifulSoup, Tag
 from PIL import Image
 
-FOLDED = 10  # rows above which a table is folded
+FOLDED = 8  # rows above which a table is folded
 SAME = 3.0  # grey levels: mean difference up to which two small copies show one picture
 NARROW = 3  # columns up to which a table fits a telephone; a wider one becomes a list there
 
 STYLE = """
 table.listed { width: 100%; } table.listed th { hyphens: auto; }
-figure img { max-width: min(100%, 740px); }
+table.listed:has(th:nth-child(9)) { font-size: 0.7rem; }
+figure img { max-width: min(100%, 700px); }
 p, ul, ol { margin-block: 0.6em; }
 details { margin: 1rem 0; } summary { cursor: pointer; color: var(--accent); font-size: 0.9rem; }
 @media (max-width: 600px) {

@@ -54,8 +54,8 @@ pre, code { font: 0.82rem/1.5 ui-monospace, "SF Mono", Menlo, Consolas, "Liberat
 code { background: #f3f5f7; border-radius: 4px; padding: 0.1em 0.3em; }
 pre { background: #f6f8fa; border-radius: 6px; padding: 0.7rem 0.9rem; overflow-x: auto; }
 pre code { background: none; padding: 0; }
-footer { margin-top: 4rem; padding-top: 1rem; border-top: 1px solid var(--line); color: var(--grey);
-  font-size: 0.84rem; }
+footer { margin-top: 2rem; padding-top: 0.6rem; border-top: 1px solid var(--line); color: var(--grey);
+  font-size: 0.76rem; line-height: 1.3; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: 0.25rem 1rem; margin: 0; }
 dd { margin: 0; overflow-wrap: anywhere; }
 @media (max-width: 600px) {
