@@ -84,7 +84,7 @@ class Npz:
         try:
             yield
         except (ValueError, OSError, EOFError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-            raise ValueError(f"npz: {self.path}: {error}") from None
+            raise ValueError(f"npz: {self.path}: {str(error).removeprefix(f'npz: {self.path}: ')}") from None
 
     def _contents(self, stream, shape: tuple[int, ...]) -> Iterator[tuple[str, str, np.ndarray]]:
         for first in range(0, shape[0], BLOCK):
@@ -114,7 +114,7 @@ class Npz:
         if names.dtype.kind != "U" or names.shape != factors.shape[1:] or len({*names.tolist(), ""}) != len(names) + 1:
             valid = f"{factors.shape[1]} different strings"
             raise ValueError(f"factor_names are {names.shape} {names.dtype}: {some(map(str, names.flat))}; valid are {valid}")
-        return make_labels(dict(zip(names.tolist(), factors.T, strict=True)))
+        return make_labels(dict(zip(names.tolist(), factors.T, strict=True)), f"npz: {self.path}: ")
 
 
 class HuggingFace:

@@ -62,7 +62,7 @@ class OwnImages(LazyImages):
                 factors = np.load(prepared / f"{record['digest']}.factors.npy", allow_pickle=False)
                 whole &= factors.shape == (len(images), len(record["factor_sizes"])) and factors.dtype == np.int64
             return (images, factors, record) if whole else None
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, EOFError, ValueError, KeyError, TypeError):
             return None
 
     def _prepare(self, source, prepared: Path, state: str) -> tuple[np.ndarray, np.ndarray | None, dict]:
