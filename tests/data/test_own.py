@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from dyga import load_run
-from dyga.config import absolute_dataset, check_batch, make_config, study_name
+from dyga.config import absolute_dataset, check_batch, existing_dataset, make_config, study_name
 from dyga.data import load_dataset, own, sources
 from dyga.data.labels import as_classes
 
@@ -342,6 +342,10 @@ def test_names_of_own_data(tmp_path, monkeypatch):
     }.items():
         with pytest.raises(ValueError, match=f"data set '{name}': valid is {valid}"):
             make_config("smoke", name)
+    assert existing_dataset("hf:pets") == f"hf:{tmp_path / 'pets'}" and existing_dataset("hf:owner/name") == "hf:owner/name"
+    for name, kind in {"npz:no.npz": "file", "npz:pets": "file", "hf:./no": "folder", "folder:no": "folder"}.items():
+        with pytest.raises(ValueError, match=f"--dataset {name}: there is no such {kind}"):
+            existing_dataset(name)
     names = [study_name("quick", name) for name in ("hf:owner/pets", "hf:other/pets", "npz:pets", "folder:pets", "hf:pets")]
     assert len(set(names)) == 5 and [name.split("-")[0] for name in names] == ["hf", "hf", "npz", "folder", "hf"]
     check_batch(make_config("smoke", save(tmp_path / "x.npz")))
