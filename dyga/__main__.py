@@ -9,14 +9,15 @@ from typing import NoReturn
 from dyga.config import (
     DATASETS,
     DEFAULT_VARIANTS,
+    OWN,
     PROFILES,
     VARIANTS,
     Config,
-    absolute_dataset,
     check_batch,
     check_name,
     check_variants,
     describe_settings,
+    existing_dataset,
     make_config,
     parse_changes,
     parse_numbers,
@@ -86,15 +87,16 @@ def _add_options(command: argparse.ArgumentParser, name: str) -> None:
         command.add_argument("--variant", default="pruned", help=", ".join(VARIANTS))
         _add_set(command)
         return
+    names = f"{', '.join(DATASETS)}; or own data: {'; '.join(f'{own}, {what}' for own, what in OWN.items())}"
     if name == "data":
         command.add_argument("what", choices=["list", "prepare"], help="list what there is, or download and prepare one")
-        command.add_argument("dataset", nargs="?", default="rooms3d", metavar="NAME", help=", ".join(DATASETS))
+        command.add_argument("dataset", nargs="?", default="rooms3d", metavar="NAME", help=names)
     elif name == "evaluate":
         command.add_argument("folder", metavar="RUN", help="a run folder")
         estimators = ("sklearn", "lightgbm")
         command.add_argument("--suite", choices=estimators, help="print every metric, DCI by this estimator; writes nothing")
     else:
-        command.add_argument("--dataset", default="rooms3d", help=f"{', '.join(DATASETS)} or folder:PATH")
+        command.add_argument("--dataset", default="rooms3d", help=names)
     command.add_argument("--data-dir", help="an existing folder for data and caches (default: data/)")
     if name == "data":
         return
@@ -125,11 +127,8 @@ def _add_set(command: argparse.ArgumentParser) -> None:
 
 def _check(options: argparse.Namespace) -> None:
     """ValueError for anything wrong that can be seen before the work starts."""
-    if "dataset" in options and options.dataset.startswith("folder:"):
-        folder = Path(options.dataset.removeprefix("folder:")).expanduser()
-        if not folder.is_dir():
-            raise ValueError(f"--dataset {options.dataset}: there is no such folder")
-        options.dataset = absolute_dataset(options.dataset)
+    if "dataset" in options:
+        options.dataset = existing_dataset(options.dataset)
     if "set" in options:
         wrong = [text for text in options.set if "=" not in text]
         if wrong:
@@ -276,6 +275,8 @@ def data(options: argparse.Namespace) -> None:
             url, names = source.files[0].url, " and ".join(file.name for file in source.files)
             origin = f"from {url.split('/')[2]}" if url else f"to be downloaded manually ({names} in {where})"
             print(f"{name:18}  {source.count:,} images, {origin}, licence: {source.licence}; {state}")
+        for own, what in OWN.items():
+            print(f"{own:18}  {what}")
         return
     dataset = prepare_dataset(options.dataset, _data_dir(options))
     pairs = zip(dataset.factor_names, dataset.factor_sizes, strict=True)

@@ -3,12 +3,14 @@
 import hashlib
 import os
 import re
+import zipfile
+import zlib
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
 from dyga.config.datasets import DATASETS
-from dyga.config.presets import ALL_VARIANTS, IMAGE_SUFFIXES, VARIANTS, absolute_dataset
+from dyga.config.presets import ALL_VARIANTS, IMAGE_SUFFIXES, VARIANTS, absolute_dataset, is_own
 from dyga.config.schema import Config, as_text, parse_changes
 
 
@@ -43,12 +45,23 @@ def study_name(profile: str, dataset: str, changes: str = "") -> str:
 
 
 def folder_name(dataset: str) -> str:
-    """A data set's name as a folder's: that of `folder:PATH` is the path's last part, and a digest that tells two paths apart."""
+    """A data set's name as a folder's: that of own data is its kind, the path's last part, and a digest that tells two apart."""
     dataset = absolute_dataset(dataset)
-    if not dataset.startswith("folder:"):
+    if not is_own(dataset):
         return dataset
-    last = re.sub(r"[^\w.-]", "_", Path(dataset).name)[:40]
-    return f"folder-{last}-{hashlib.sha256(os.fsencode(dataset)).hexdigest()[:6]}"
+    kind, _, path = dataset.partition(":")
+    last = re.sub(r"[^\w.-]", "_", Path(path).name)[:40]
+    return f"{kind}-{last}-{hashlib.sha256(os.fsencode(dataset)).hexdigest()[:6]}"
+
+
+def existing_dataset(name: str) -> str:
+    """`absolute_dataset` of a command's argument. ValueError if own data are not there; the hub is not asked."""
+    absolute = absolute_dataset(name)
+    kind, _, path = absolute.partition(":")
+    there = {"folder": os.path.isdir, "npz": os.path.isfile, "hf": lambda path: os.path.isdir(path) or not os.path.isabs(path)}
+    if is_own(name) and not there[kind](path):
+        raise ValueError(f"--dataset {name}: there is no such {'file' if kind == 'npz' else 'folder'}")
+    return absolute
 
 
 def check_name(name: str) -> None:
@@ -90,12 +103,24 @@ def _is_file_or_broken(entry: os.DirEntry) -> bool:
 
 
 def check_batch(config: Config) -> None:
-    """ValueError if a batch set by hand is larger than the data set, whose images are counted and not opened."""
+    """ValueError if a batch set by hand is larger than the data set, whose images are counted and not opened. Those of a data
+    set of the Hugging Face library are not counted."""
+    kind, _, path = config.dataset.partition(":")
     if config.dataset in DATASETS:
         count = DATASETS[config.dataset].images
     else:
-        count = len(image_files(Path(config.dataset.removeprefix("folder:"))))
+        count = len(image_files(Path(path))) if kind == "folder" else _npz_count(path) if kind == "npz" else 0
     if "batch" in parse_changes(config.changes) and count and config.batch > count:
         raise ValueError(
             f"batch={config.batch}: {config.dataset} has {count:,} images; choose a batch of at most that (--set batch=N)"
         )
+
+
+def _npz_count(path: str) -> int:
+    """The number of images in an npz file, from the header of its array; 0 if it cannot be read."""
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open("images.npy") as stream:
+            found = re.search(rb"'shape': \((\d+),", stream.read(1_000))
+    except (OSError, KeyError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error):
+        return 0
+    return int(found[1]) if found else 0

@@ -1,5 +1,6 @@
 """Profiles and variants: named sets of settings."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -122,6 +123,11 @@ VARIANTS: dict[str, Variant] = {
 }
 ALL_VARIANTS = tuple(VARIANTS)[:7]
 DEFAULT_VARIANTS = ("encdiff", "full", "pruned")
+OWN = {
+    "folder:PATH": "images, with labels if PATH holds factors.csv (file, factor, factor, ...)",
+    "npz:FILE": "arrays: images (n, h, w[, 3]) uint8, optional factors (n, k) and factor_names (k,)",
+    "hf:NAME": "a data set of the library datasets: a folder, or a name on the hub; class labels and numbers are the factors",
+}
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 
@@ -137,8 +143,8 @@ def make_config(
     for name, value, valid in (("profile", profile, PROFILES), ("variant", variant, VARIANTS)):
         if value not in valid:
             raise ValueError(f"unknown {name} '{value}': valid are {', '.join(valid)}")
-    if dataset not in DATASETS and not dataset.startswith("folder:"):
-        raise ValueError(f"unknown data set '{dataset}': valid are {', '.join(DATASETS)}, folder:PATH")
+    if dataset not in DATASETS and not is_own(dataset):
+        raise ValueError(f"unknown data set '{dataset}': valid are {', '.join([*DATASETS, *OWN])}")
     dataset, changed = absolute_dataset(dataset), parse_changes(changes)
     values = {name: value for name, (value, _) in PROFILES[profile].items()} | VARIANTS[variant].settings | changed
     config = Config(**values, profile=profile, dataset=dataset, variant=variant, seed=seed)
@@ -147,14 +153,26 @@ def make_config(
     return config
 
 
+def is_own(name: str) -> bool:
+    """Whether a data set's name is that of own data: `folder:PATH`, `npz:FILE` or `hf:NAME`."""
+    kind, colon, _ = name.partition(":")
+    return bool(colon) and kind in [own.partition(":")[0] for own in OWN]
+
+
 def absolute_dataset(name: str) -> str:
-    """`folder:PATH` with an absolute path without links; another name as it is. ValueError without a path."""
-    kind, separator, path = name.partition(":")
-    if kind != "folder" or not separator:
+    """`folder:PATH`, `npz:FILE` and `hf:FOLDER` with an absolute path without links; another name as it is. ValueError without a
+    path, and for what is neither a folder nor a name on the hub."""
+    kind, _, path = name.partition(":")
+    if not is_own(name):
         return name
     if not path:
-        raise ValueError("data set 'folder:': valid is folder:PATH")
-    return f"folder:{Path(path).expanduser().resolve()}"
+        raise ValueError(f"data set '{name}': valid is {next(own for own in OWN if own.startswith(kind))}")
+    absolute = Path(path).expanduser().resolve()
+    if kind == "hf" and not absolute.is_dir() and not path.startswith(("/", "~", ".")):
+        if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", path):
+            raise ValueError(f"data set '{name}': valid is a folder, or a name on the hub as 'owner/name'")
+        return name
+    return f"{kind}:{absolute}"
 
 
 def describe_settings(config: Config) -> list[dict[str, str]]:

@@ -9,14 +9,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dyga.config import DATASETS
+from dyga.config import DATASETS, OWN, is_own
 from dyga.data.arm3d import Arm3D
 from dyga.data.catalog import CATALOG
 from dyga.data.faces2d import Faces2D
 from dyga.data.faces2d_correlated import Faces2DCorrelated
 from dyga.data.factors import Factors, rows_along
 from dyga.data.rooms3d import Rooms3D
-from dyga.data.sources import FolderImages, read_image
+from dyga.data.sources import OwnImages, read_image
 from dyga.data.store import LazyImages, default_data_dir
 
 __all__ = [
@@ -25,8 +25,8 @@ __all__ = [
     "RENDERED",
     "Dataset",
     "Factors",
-    "FolderImages",
     "LazyImages",
+    "OwnImages",
     "Rooms3D",
     "default_data_dir",
     "load_dataset",
@@ -41,10 +41,10 @@ RENDERED = {"rooms3d": Rooms3D, "arm3d": Arm3D, "faces2d": Faces2D, "faces2d_cor
 class Dataset(NamedTuple):
     """Images (n, height, width, 3) uint8, factor values (n, factors) int64, the factors' names and sizes, and an identity.
 
-    If the factors are unknown, `factors` is None, and names and sizes are empty. `identity` is one line: the name and version of
-    an embedded world, the name and a digest of the published files, or the path of a folder and a digest of its contents. All
-    that is made of the data carries it. `colours` has the RGB colours (values, 3), 0 to 1, of the factors that are colours, for
-    the worlds that this package renders.
+    If the factors are unknown, `factors` is None, and names and sizes are empty. A factor whose name ends in "(10 bins)" was
+    continuous. `identity` is one line: the name and version of an embedded world, the name and a digest of the published files,
+    or the name of own data and a digest of their contents. All that is made of the data carries it. `colours` has the RGB colours
+    (values, 3), 0 to 1, of the factors that are colours, for the worlds that this package renders.
     """
 
     images: LazyImages | np.ndarray
@@ -56,20 +56,20 @@ class Dataset(NamedTuple):
 
 
 def load_dataset(name: str = "rooms3d", data_dir: Path | str | None = None) -> Dataset:
-    """Opens a data set by its name, or the images of a folder by `folder:PATH`.
+    """Opens a data set by its name, or own data: `folder:PATH` (with labels in PATH/factors.csv), `npz:FILE`, `hf:NAME`.
 
-    Prepared files are kept in `data_dir` (default: the checkout's data folder, else the user's cache). The images of a folder are
-    read and checked here, unless this was done before. This function never downloads; `prepare_dataset` and
+    Prepared files are kept in `data_dir` (default: the checkout's data folder, else the user's cache). Own data are read and
+    checked here, unless this was done before. Of the others this function downloads nothing; `prepare_dataset` and
     `dyga data prepare NAME` do. ValueError for an unknown name, for a data set that is not prepared, and for files that are no
-    images. RuntimeError if a package of the extra `data` is missing.
+    images or labels. RuntimeError if a package of the extra `data` is missing.
     """
     if name in RENDERED:
         images = RENDERED[name](data_dir)
         identity = f"{name}, version {images.version}"
         return Dataset(images, images.factors, images.factor_names, images.factor_sizes, identity, images.colours)
-    if name.startswith("folder:"):
-        images = FolderImages(name.removeprefix("folder:"), data_dir)
-        return Dataset(images, None, (), (), images.identity)
+    if is_own(name):
+        images = OwnImages(name, data_dir)
+        return Dataset(images, images.factors, images.factor_names, images.factor_sizes, images.identity)
     if name in CATALOG:
         _check_extra()
         from dyga.data.prepare import PreparedImages, digest_of
@@ -81,7 +81,7 @@ def load_dataset(name: str = "rooms3d", data_dir: Path | str | None = None) -> D
         if images.digest != digest:
             raise ValueError(f"{folder} was prepared from other files than the catalogue's: delete it and prepare it again")
         return Dataset(images, images.factors, images.factor_names, images.factor_sizes, f"{name}, files {digest}")
-    raise ValueError(f"unknown data set {name!r}: valid are {', '.join(DATASETS)}, folder:PATH")
+    raise ValueError(f"unknown data set {name!r}: valid are {', '.join([*DATASETS, *OWN])}")
 
 
 def prepare_dataset(name: str, data_dir: Path | str | None = None) -> Dataset:

@@ -12,6 +12,7 @@ import tarfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -58,6 +59,13 @@ def _hdf5(path: Path, key: str, shape: tuple[int, ...], start: int) -> Batches:
                 raise wrong(path, f"readable data at image {first}", error) from None
 
 
+def npy_header(stream: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, whether in Fortran order, and type of an array in a stream, which is then at its first number."""
+    version = np.lib.format.read_magic(stream)
+    header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    return header(stream)
+
+
 def read_npz(files: list[Path], count: int, start: int) -> Batches:
     """mpi3d_*.npz: `images` (n, 64, 64, 3) uint8, streamed from the archive in batches."""
     path, row = files[0], SIDE * SIDE * 3
@@ -69,9 +77,7 @@ def read_npz(files: list[Path], count: int, start: int) -> Batches:
             if not 0 <= size - count * row <= 4_096:
                 raise wrong(path, f"images of {count * row:,} bytes", f"{size:,}")
             with archive.open("images.npy") as stream:
-                version = np.lib.format.read_magic(stream)
-                header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-                shape, fortran, dtype = header(stream)
+                shape, fortran, dtype = npy_header(stream)
                 if shape != (count, SIDE, SIDE, 3) or fortran or dtype != np.uint8:
                     raise wrong(path, f"images {(count, SIDE, SIDE, 3)} uint8", f"{shape} {dtype}")
                 for first in range(0, count, BATCH):

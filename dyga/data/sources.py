@@ -1,4 +1,4 @@
-"""Images from outside the package: read, checked and resized once, then memory-mapped."""
+"""Own data: read, checked and resized once, then memory-mapped."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import json
 import os
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,70 +19,73 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 from tqdm import tqdm
 
-from dyga.config import IMAGE_SUFFIXES, absolute_dataset, folder_name, image_files
+from dyga.config import absolute_dataset, folder_name
+from dyga.data.own import KINDS, Opened
 from dyga.data.store import LazyImages, default_data_dir
-from dyga.provenance import write_json
+from dyga.provenance import write_atomically, write_json
 
 SIDE = 64
+CODE = [Path(__file__).with_name(name) for name in ("labels.py", "own.py", "sources.py")]
 
 
-class FolderImages(LazyImages):
-    """All images under a folder, in order of their paths, resized and centre-cropped to 64x64 RGB.
+class OwnImages(LazyImages):
+    """Own data, `folder:PATH`, `npz:FILE` or `hf:NAME`: images resized and centre-cropped to 64x64 RGB, and their factors.
 
-    They are read once, and kept in <data_dir>/folder-.../ as one array. They are read again when a file was added or removed, or
-    when its size or one of its times (of modification, and of change of its entry) is another. `identity` tells the path, the
-    number of images, and a digest of all names and contents. ValueError names the files that cannot be read as images.
+    They are read once, and kept in <data_dir>/<kind>-.../ as arrays. They are read again when a file was added or removed, or
+    when its size or one of its times (of modification, and of change of its entry) is another. `identity` tells the name, the
+    number of images, and a digest of all names, contents and labels. `factors` is None if there are no labels. ValueError names
+    what cannot be read.
     """
 
-    def __init__(self, folder: Path | str, data_dir: Path | str | None = None) -> None:
-        dataset = absolute_dataset(f"folder:{folder}")
-        self.folder = Path(dataset.removeprefix("folder:"))
-        if not self.folder.is_dir():
-            raise ValueError(f"folder: {self.folder} is not a folder; need one with images in it")
-        files = image_files(self.folder)
-        self.paths = [Path(file.path) for file in files]
-        if not files:
-            raise ValueError(f"folder: {self.folder} holds no images; valid endings are {', '.join(IMAGE_SUFFIXES)}")
-        super().__init__(len(files), SIDE, SIDE)
-        prepared, state = Path(data_dir or default_data_dir()) / folder_name(dataset), self._state(files)
-        opened = self._open(prepared, state) or self._prepare(prepared, state)
-        self._images, digest = opened
-        self.identity = f"{dataset}, {len(files):,} images, digest {digest}"
+    def __init__(self, name: str, data_dir: Path | str | None = None) -> None:
+        dataset = absolute_dataset(name)
+        kind, _, where = dataset.partition(":")
+        source = KINDS[kind](where)
+        self.name, prepared = dataset, Path(data_dir or default_data_dir()) / folder_name(dataset)
+        state = _state(source.paths)
+        self._images, self.factors, record = self._open(prepared, state) or self._prepare(source, prepared, state)
+        super().__init__(len(self._images), SIDE, SIDE)
+        self.factor_names, self.factor_sizes = tuple(record["factor_names"]), tuple(record["factor_sizes"])
+        self.identity = f"{dataset}, {len(self):,} images, digest {record['digest']}"
 
     def _batch(self, indices: np.ndarray) -> np.ndarray:
         return self._images[indices]
 
-    def _state(self, files: list[os.DirEntry]) -> str:
-        """A digest of all files' names, sizes and times, and of the code that reads them. It opens no file."""
-        state = hashlib.blake2b(Path(__file__).read_bytes(), digest_size=16)
-        for file in files:
-            with suppress(OSError):  # a link without a target is named when it is read
-                stat = file.stat()
-                state.update(os.fsencode(f"{file.path}\0{stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}\n"))
-        return state.hexdigest()
-
-    def _open(self, prepared: Path, state: str) -> tuple[np.ndarray, str] | None:
-        """What was prepared in this state, and its digest. None if there is nothing, or it is damaged."""
+    def _open(self, prepared: Path, state: str) -> tuple[np.ndarray, np.ndarray | None, dict] | None:
+        """What was prepared in this state, and its record. None if there is nothing, or it is damaged."""
         try:
             record = json.loads((prepared / "images.json").read_text())
             images = np.load(prepared / f"{record['digest']}.npy", mmap_mode="r", allow_pickle=False)
-            whole = record["state"] == state and images.shape == self.shape and images.dtype == np.uint8
-            return (images, record["digest"]) if whole else None
-        except (OSError, ValueError, KeyError, TypeError):
+            whole = record["state"] == state and images.shape[1:] == (SIDE, SIDE, 3) and images.dtype == np.uint8
+            factors = None
+            if record["factor_names"]:
+                factors = np.load(prepared / f"{record['digest']}.factors.npy", allow_pickle=False)
+                whole &= factors.shape == (len(images), len(record["factor_sizes"])) and factors.dtype == np.int64
+            return (images, factors, record) if whole else None
+        except (OSError, EOFError, ValueError, KeyError, TypeError):
             return None
 
-    def _prepare(self, prepared: Path, state: str) -> tuple[np.ndarray, str]:
+    def _prepare(self, source, prepared: Path, state: str) -> tuple[np.ndarray, np.ndarray | None, dict]:
         made = [folder for folder in (prepared, *prepared.parents) if not folder.exists()]
         prepared.mkdir(parents=True, exist_ok=True)
-        # The array's name is its digest, so that processes that prepare at the same time cannot mix their files.
+        # The arrays' names are their digest, so that processes that prepare at the same time cannot mix their files.
         temporary = None
         try:
-            with tempfile.NamedTemporaryFile(dir=prepared, suffix=".part", delete=False) as stream:
+            with (
+                source.open(prepared) as opened,
+                tempfile.NamedTemporaryFile(dir=prepared, suffix=".part", delete=False) as stream,
+            ):
                 temporary = Path(stream.name)
-                digest = self._write(stream)
+                digest, labels = self._write(opened, stream), opened.labels
+            if labels and labels.names:
+                content = io.BytesIO()
+                np.save(content, labels.values)
+                write_atomically(prepared / f"{digest}.factors.npy", content.getvalue())
             temporary.chmod(0o644)  # temporary files are private by default
             os.replace(temporary, prepared / f"{digest}.npy")
-            write_json(prepared / "images.json", {"folder": str(self.folder), "digest": digest, "state": state})
+            names, sizes, notes = (labels.names, labels.sizes, labels.notes) if labels else ((), (), ())
+            record = {"source": self.name, "digest": digest, "state": state, "factor_names": names, "factor_sizes": sizes}
+            write_json(prepared / "images.json", record)
         finally:
             if temporary is not None:  # it still exists only if the reading or writing failed
                 temporary.unlink(missing_ok=True)
@@ -89,52 +93,77 @@ class FolderImages(LazyImages):
                 with suppress(OSError):  # only empty ones
                     folder.rmdir()
         for older in prepared.glob("*.npy"):
-            if older.stem != digest:
+            if older.name.partition(".")[0] != digest:
                 older.unlink(missing_ok=True)
-        return np.load(prepared / f"{digest}.npy", mmap_mode="r", allow_pickle=False), digest
+        for note in notes:
+            print(note)
+        images = np.load(prepared / f"{digest}.npy", mmap_mode="r", allow_pickle=False)
+        return images, labels.values if names else None, record
 
-    def _write(self, stream: BinaryIO) -> str:
-        """Writes all images and returns the digest of the files' names and contents."""
-        header = {"descr": "|u1", "fortran_order": False, "shape": self.shape}
+    def _write(self, opened: Opened, stream: BinaryIO) -> str:
+        """Writes all images and returns the digest of names, contents and labels."""
+        header = {"descr": "|u1", "fortran_order": False, "shape": (opened.count, SIDE, SIDE, 3)}
         np.lib.format.write_array_header_1_0(stream, header)
         digest, bad = hashlib.blake2b(digest_size=8), []
-        bar = tqdm(self._read(), f"reading {self.folder.name}", len(self), unit="image", mininterval=5, delay=2, ascii=True)
+        title = f"reading {Path(self.name).name}"
+        bar = tqdm(_read(opened.contents), title, opened.count, unit="image", mininterval=5, delay=2, ascii=True)
         with warnings.catch_warnings(action="ignore"):  # Pillow's about EXIF data
-            for path, (content, image) in zip(self.paths, bar, strict=True):
+            for name, content, image in bar:
                 if isinstance(image, ValueError):
                     bad.append(image)
                     continue
-                digest.update(os.fsencode(path.relative_to(self.folder).as_posix()) + b"\0" + content)
+                digest.update(os.fsencode(name) + b"\0" + content)
                 stream.write(image.tobytes())
         if bad:
             more = f"; and {len(bad) - 5} more" if len(bad) > 5 else ""
             raise ValueError("; ".join(map(str, bad[:5])) + more)
+        if opened.labels and opened.labels.names:
+            digest.update(repr(opened.labels.names).encode() + opened.labels.values.tobytes())
         return digest.hexdigest()
 
-    def _read(self) -> Iterator[tuple[bytes, np.ndarray | ValueError]]:
-        """Each file's digest and image, or the error; a file is read once. Pillow decodes in several threads."""
 
-        def read(path: Path) -> tuple[bytes, np.ndarray | ValueError]:
-            try:
-                content = path.read_bytes()
-                return hashlib.blake2b(content, digest_size=16).digest(), read_image(io.BytesIO(content), f"folder: {path}", SIDE)
-            except OSError as error:
-                return b"", ValueError(f"folder: {path} cannot be read as an image ({error.strerror})")
-            except ValueError as error:
-                return b"", error
-
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            for first in range(0, len(self), 1_000):
-                yield from pool.map(read, self.paths[first : first + 1_000])
+def _state(paths: Iterable[str]) -> str:
+    """A digest of all files' names, sizes and times, and of the code that reads them. It opens no file."""
+    state = hashlib.blake2b(digest_size=16)
+    for path in CODE:
+        state.update(path.read_bytes())
+    for path in paths:
+        with suppress(OSError):  # a link without a target is named when it is read
+            stat = os.stat(path)
+            state.update(os.fsencode(f"{path}\0{stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}\n"))
+    return state.hexdigest()
 
 
-def read_image(source: Path | BinaryIO, name: str, size: int = SIDE) -> np.ndarray:
-    """An image file -> (size, size, 3) uint8: upright, on white where it is transparent, resized and centre-cropped.
+def _read(contents: Iterable[tuple[str, str, Path | bytes | np.ndarray]]) -> Iterator[tuple[str, bytes, np.ndarray | ValueError]]:
+    """Each image's name and digest, and the image or the error; a file is read once. Pillow decodes in several threads."""
+
+    def read(item: tuple[str, str, Path | bytes | np.ndarray]) -> tuple[str, bytes, np.ndarray | ValueError]:
+        name, title, content = item
+        try:
+            content = content.read_bytes() if isinstance(content, Path) else content
+            digest = hashlib.blake2b(content, digest_size=16).digest()
+            if isinstance(content, bytes):
+                return name, digest, read_image(io.BytesIO(content), title, SIDE)
+            return name, digest, content if content.shape == (SIDE, SIDE, 3) else read_image(content, title, SIDE)
+        except OSError as error:
+            return name, b"", ValueError(f"{title} cannot be read as an image ({error.strerror})")
+        except ValueError as error:
+            return name, b"", error
+
+    contents = iter(contents)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        while block := list(islice(contents, 1_000)):
+            yield from pool.map(read, block)
+
+
+def read_image(source: Path | BinaryIO | np.ndarray, name: str, size: int = SIDE) -> np.ndarray:
+    """An image file, or pixels (h, w[, 3]) uint8 -> (size, size, 3) uint8: upright, on white where it is transparent, resized and
+    centre-cropped.
 
     Grey levels of 16 bits and of floating point are scaled to 8 bits. ValueError with `name` if the file is no image.
     """
     try:
-        with Image.open(source) as stored:
+        with Image.fromarray(source) if isinstance(source, np.ndarray) else Image.open(source) as stored:
             stored.load()
             image = _rgb(_upright(stored))
         return np.array(ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS))

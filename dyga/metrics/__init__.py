@@ -1,5 +1,6 @@
 """Disentanglement metrics. Each is a function of codes (n, units) and factors (n, factors) with a typed result."""
 
+from dyga.metrics._checks import varied_rows
 from dyga.metrics.dci import DCI, dci
 from dyga.metrics.downstream import SampleEfficiency, sample_efficiency
 from dyga.metrics.factor_vae import BetaVAEScore, FactorVAEScore, beta_vae_score, factor_vae_score
@@ -43,4 +44,5 @@ __all__ = [
     "sap",
     "total_auroc_difference",
     "unit_order",
+    "varied_rows",
 ]

@@ -85,18 +85,36 @@ def check_estimator(estimator: str) -> None:
         raise ValueError(f'estimator must be "sklearn" or "lightgbm", got {estimator!r}')
 
 
+def varied_rows(factors: np.ndarray, rows: np.ndarray, num_train: int | None = None) -> np.ndarray:
+    """Row numbers `rows` of factors (n, factors), changed so that no factor that varies is constant in the first `num_train` of
+    them (default: in all). For each such factor a row with another value takes the place of one that no factor needs."""
+    rows, train = rows.copy(), slice(num_train)
+    differ = factors[rows[train]] != factors[rows[0]]
+    needed = {0, *differ.argmax(axis=0).tolist()}
+    free = [place for place in reversed(range(len(differ))) if place not in needed]
+    for factor in np.flatnonzero(~differ.any(axis=0)):
+        others = np.flatnonzero(factors[:, factor] != factors[rows[0], factor])
+        if not len(others) or not free or np.isin(others, rows[train]).any():  # a row that came for another factor
+            continue
+        place = free.pop(0)
+        rows[rows == others[0]] = rows[place]  # it was among the test rows
+        rows[place] = others[0]
+    return rows
+
+
 def split_rows(labels: np.ndarray, seed: int, num_train: int, num_test: int) -> tuple[np.ndarray, np.ndarray]:
-    """Disjoint row numbers (num_train,) and (num_test,), drawn without replacement."""
+    """Disjoint row numbers (num_train,) and (num_test,), drawn without replacement; no factor is constant in the first."""
     check_rows(len(labels), "codes", num_train=num_train, num_test=num_test)
     rows = np.random.default_rng(seed).choice(len(labels), num_train + num_test, replace=False)
+    rows = varied_rows(labels, rows, num_train)
     check_not_constant(labels[rows[:num_train]], " in the num_train rows drawn")
     return rows[:num_train], rows[num_train:]
 
 
 def train_rows(labels: np.ndarray, seed: int, num_train: int, name: str = "codes") -> np.ndarray:
-    """Row numbers (num_train,) drawn without replacement, for metrics without a test set."""
+    """Row numbers (num_train,) drawn without replacement, for metrics without a test set; no factor is constant in them."""
     check_rows(len(labels), name, num_train=num_train)
-    rows = np.random.default_rng(seed).choice(len(labels), num_train, replace=False)
+    rows = varied_rows(labels, np.random.default_rng(seed).choice(len(labels), num_train, replace=False))
     check_not_constant(labels[rows], " in the num_train rows drawn")
     return rows
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 
-from dyga.metrics._checks import FactorGroups, check_count, check_rows, checked, convergence_warnings_ignored
+from dyga.metrics._checks import FactorGroups, check_count, checked, convergence_warnings_ignored
 
 CHUNK = 256  # number of batches processed at once, small enough for the processor's cache
 MIN_STD = 0.05  # units with a smaller standard deviation are dropped
@@ -46,11 +46,12 @@ def factor_vae_score(
 
     Units with a global standard deviation below 0.05 are dropped, as in the protocol, whatever the scale of the codes. With
     `scale_codes` the threshold is 0.05 times the largest standard deviation. The score is 0.0 if no unit is left. A single active
-    unit gets all votes, so its score is near 1 / number of factors. Raises ValueError for invalid input or fewer than
-    num_train + num_test rows.
+    unit gets all votes, so its score is near 1 / number of factors. Batches are drawn with replacement, so any number of rows
+    will do. Raises ValueError for invalid input.
     """
     codes, labels = checked(codes, factors)
-    check_rows(len(codes), "codes", num_train=num_train, num_test=num_test)
+    check_count(num_train, "num_train")
+    check_count(num_test, "num_test")
     check_count(batch_size, "batch_size", least=2)
     check_count(num_variance, "num_variance", least=2)
     rng = np.random.default_rng(seed)
@@ -93,11 +94,12 @@ def beta_vae_score(
 
     A point is the mean absolute difference of `batch_size` pairs of rows that share the value of factor k. Logistic regression
     (scikit-learn's defaults) predicts k. It is fitted on `num_train` points and tested on `num_test`. A single factor scores 1.0
-    by definition. Constant units score at chance level. Raises ValueError for invalid input or fewer than num_train + num_test
-    rows.
+    by definition. Constant units score at chance level. Pairs are drawn with replacement, so any number of rows will do. Raises
+    ValueError for invalid input.
     """
     codes, labels = checked(codes, factors)
-    check_rows(len(codes), "codes", num_train=num_train, num_test=num_test)
+    check_count(num_train, "num_train")
+    check_count(num_test, "num_test")
     check_count(batch_size, "batch_size")
     if labels.shape[1] == 1:
         return BetaVAEScore(1.0)

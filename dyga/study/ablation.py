@@ -74,11 +74,11 @@ def measure(run: Run) -> dict:
 
 
 def _measure(run: Run, scores: list[dict]) -> dict:
-    saved, data, config = run.projection, run.data, run.config
-    info = metrics.infomec(saved["codes"], data.factors[saved["rows"]], num_train=config.num_train, seed=0)
+    saved, data = run.projection, run.data
+    info = metrics.infomec(saved["codes"], data.factors[saved["rows"]], num_train=run.metrics["num_train"], seed=0)
     moves = {r["moved"] for r in scores}
     isolated = {moved: np.nanmean([r["isolated"] for r in scores if r["moved"] == moved]) for moved in moves}
-    images = data.images[sample_rows(len(data.images), 256, seed=9)].astype(float)
+    images = data.images[sample_rows(len(data.images), min(256, len(data.images)), seed=9)].astype(float)
     decoded = run.decode(run.encode(images.astype(np.uint8)))
     values = run.metrics | {
         "infomodularity": info.modularity,

@@ -19,7 +19,7 @@ from dyga.method.diffusion import to_tensor
 from dyga.provenance import describe, locked, write_json
 from dyga.seeds import sample_rows, step_seed
 from dyga.study.beta_tcvae import BetaTCVAE
-from dyga.study.evaluation import score
+from dyga.study.evaluation import evaluation_rows, score
 
 Encoder = Callable[[np.ndarray], np.ndarray]
 
@@ -51,7 +51,7 @@ def _measure(fit: Callable[[Config, LazyImages], Encoder], config: Config, data)
     start = time.monotonic()
     encode = fit(config, data.images)
     seconds = time.monotonic() - start
-    rows = sample_rows(len(data.images), min(config.evaluation_images, len(data.images)), seed=0)
+    rows = evaluation_rows(config, data)
     codes = np.concatenate([encode(data.images[rows[i : i + 500]]) for i in range(0, len(rows), 500)])
     return {"seconds": round(seconds, 1)} | score(codes, codes, data.factors[rows], data.factor_names, config)
 
@@ -69,15 +69,17 @@ def _sample(config: Config, images: LazyImages) -> np.ndarray:
 
 
 def fit_pca(config: Config, images: LazyImages) -> Encoder:
-    """The first `config.units` principal components of the pooled pixels."""
-    model = PCA(config.units, random_state=config.seed).fit(_sample(config, images))
+    """The first `config.units` principal components of the pooled pixels; fewer if there are fewer images."""
+    sample = _sample(config, images)
+    model = PCA(min(config.units, len(sample)), random_state=config.seed).fit(sample)
     return lambda batch: model.transform(_pooled(batch))
 
 
 def fit_ica(config: Config, images: LazyImages) -> Encoder:
     """As many independent components (FastICA, Hyvarinen 1999), which rotate the whitened principal ones."""
-    model = FastICA(config.units, whiten="unit-variance", max_iter=1_000, tol=1e-3, random_state=config.seed)
-    model.fit(_sample(config, images))
+    sample = _sample(config, images)
+    units = min(config.units, len(sample) - 1)  # centred images span one dimension less
+    model = FastICA(units, whiten="unit-variance", max_iter=1_000, tol=1e-3, random_state=config.seed).fit(sample)
     return lambda batch: model.transform(_pooled(batch))
 
 

@@ -10,6 +10,7 @@ from safetensors.numpy import save
 
 from dyga import metrics
 from dyga.config import Config
+from dyga.data import Dataset
 from dyga.explore.run import GRID_SIZE, Run, active_mask, project
 from dyga.method.diffusion import to_tensor
 from dyga.provenance import locked, write_atomically, write_json
@@ -35,7 +36,7 @@ def evaluate(run: Run) -> dict:
 
 def _evaluate(run: Run) -> dict:
     config, data = run.config, run.data
-    rows = sample_rows(len(data.images), min(config.evaluation_images, len(data.images)), seed=0)
+    rows = evaluation_rows(config, data)
     count = len(rows)
     features = np.empty((count, config.units, config.unit_dim), np.float32)
     scalars = np.empty((count, config.units * config.scalars_per_unit), np.float32)
@@ -57,39 +58,62 @@ def _evaluate(run: Run) -> dict:
     return result | score(codes, features, data.factors[rows], data.factor_names, config)
 
 
+def evaluation_rows(config: Config, data: Dataset) -> np.ndarray:
+    """The rows that are encoded for the metrics, sorted: `config.evaluation_images` of them, or all. No factor is constant."""
+    rows = sample_rows(len(data.images), min(config.evaluation_images, len(data.images)), seed=0)
+    return rows if data.factors is None else np.sort(metrics.varied_rows(data.factors, rows))
+
+
+def sample_sizes(config: Config, rows: int) -> dict[str, int]:
+    """`num_train` and `num_test` of the settings, or what `rows` allow in the same proportion."""
+    total = config.num_train + config.num_test
+    if rows >= total:
+        return {"num_train": config.num_train, "num_test": config.num_test}
+    num_train = rows * config.num_train // total
+    return {"num_train": num_train, "num_test": rows - num_train}
+
+
 def suite(run: Run, estimator: str) -> pd.DataFrame:
     """Every metric of `dyga.metrics.evaluate` on the run's saved codes, DCI by `estimator`. ValueError without factors."""
     saved, data, config = run.projection, run.data, run.config
     if data.factors is None:
         raise ValueError(f"{config.dataset} has no factors, so no disentanglement metric applies")
-    sizes = dict(num_train=config.num_train, num_test=config.num_test)
-    return metrics.evaluate(saved["codes"], data.factors[saved["rows"]], **sizes, estimator=estimator, n_jobs=os.cpu_count() or 1)
+    sizes = sample_sizes(config, len(saved["rows"]))
+    n_jobs = os.cpu_count() or 1
+    return metrics.evaluate(saved["codes"], data.factors[saved["rows"]], **sizes, estimator=estimator, n_jobs=n_jobs)
 
 
 def score(codes: np.ndarray, features: np.ndarray, factors: np.ndarray, names: Sequence[str], config: Config) -> dict:
     """Every metric of the tables as JSON-ready values; protocols in dyga.metrics. Purity is a mean over active units. TAD is of
-    the binary factors, and left out if there are fewer than three."""
-    sizes = dict(num_train=config.num_train, num_test=config.num_test)
+    the binary factors, and left out if there are fewer than three.
+
+    `num_train` and `num_test` say how many rows were drawn; few images allow fewer than the settings ask for. The votes of the
+    FactorVAE score are drawn with replacement, so their numbers are those of the settings.
+    """
+    sizes, votes = sample_sizes(config, len(codes)), dict(num_train=config.num_train, num_test=config.num_test)
+    train = {"num_train": sizes["num_train"], "seed": 0}
     dci = metrics.dci(codes, factors, **sizes, seed=0, estimator=config.dci_estimator)
-    nmi = metrics.nmi(codes, factors, num_train=config.num_train, seed=0).matrix
+    nmi = metrics.nmi(codes, factors, **train).matrix
     active = active_mask(codes)
     purity = np.full(len(active), np.nan)
-    purity[active] = metrics.knn_purity(features[:, active], factors, num_train=config.num_train, seed=0).per_unit
+    neighbours = min(10, sizes["num_train"] - 1)
+    purity[active] = metrics.knn_purity(features[:, active], factors, neighbours=neighbours, **train).per_unit
     return {
+        **sizes,
         "active": active.tolist(),
-        "factor_vae_score": metrics.factor_vae_score(codes, factors, **sizes, seed=0).score,
+        "factor_vae_score": metrics.factor_vae_score(codes, factors, **votes, seed=0).score,
         "dci_disentanglement": dci.disentanglement,
         "dci_completeness": dci.completeness,
         "dci_informativeness": dci.informativeness,
         "dci_estimator": config.dci_estimator,
-        "mig": metrics.mig(codes, factors, num_train=config.num_train, seed=0).score,
+        "mig": metrics.mig(codes, factors, **train).score,
         "knn_purity": float(np.nanmean(purity)),
         "knn_purity_per_unit": [None if np.isnan(value) else value for value in purity.tolist()],
         "importance": np.asarray(dci.importance).tolist(),
         "nmi": nmi.tolist(),
         "best_units": nmi.argmax(axis=0).tolist(),
         "factor_names": list(names),
-        "downstream": _downstream(codes, factors, dci, config),
+        "downstream": _downstream(codes, factors, dci, config.dci_estimator, **sizes),
         **_tad(codes, factors),
     }
 
@@ -103,13 +127,14 @@ def _tad(codes: np.ndarray, factors: np.ndarray) -> dict:
     return {"tad": result.tad, "captured": result.captured, "binary_factors": len(binary)}
 
 
-def _downstream(codes: np.ndarray, factors: np.ndarray, dci: metrics.DCI, config: Config) -> dict:
+def _downstream(codes: np.ndarray, factors: np.ndarray, dci: metrics.DCI, estimator: str, num_train: int, num_test: int) -> dict:
     """Accuracy by number of labels. With `num_train` labels the classifier is DCI's, so it is not fitted again."""
-    sizes = tuple(n for n in (100, 1_000) if n < config.num_train)
-    few = metrics.sample_efficiency(codes, factors, sizes, num_test=config.num_test, estimator=config.dci_estimator, seed=0)
-    accuracy = np.vstack([few.accuracy, dci.accuracy])
+    sizes, accuracy = [n for n in (100, 1_000) if n < num_train], dci.accuracy[None]
+    if sizes:
+        few = metrics.sample_efficiency(codes, factors, sizes, num_test=num_test, estimator=estimator, seed=0)
+        accuracy = np.vstack([few.accuracy, accuracy])
     mean = accuracy.mean(axis=1)
-    return {"sizes": [*sizes, config.num_train], "accuracy": accuracy.tolist(), "efficiency": (mean / mean[-1]).tolist()}
+    return {"sizes": [*sizes, num_train], "accuracy": accuracy.tolist(), "efficiency": (mean / (mean[-1] or 1)).tolist()}
 
 
 def unit_path(scalars: np.ndarray, places: int = GRID_SIZE) -> np.ndarray:

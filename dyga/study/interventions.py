@@ -124,7 +124,8 @@ def intervention_scores(run: Run) -> list[dict]:
 
 
 def _measure(run: Run, places: int = 6) -> list[dict]:
-    data, count, classifier = run.data, run.config.intervention_images, load_factor_classifier(run)
+    data, classifier = run.data, load_factor_classifier(run)
+    count = min(run.config.intervention_images, len(data.images) // 2)
     rows = np.random.default_rng(7).choice(len(data.images), 2 * count, replace=False)
     features, truth = run.encode(data.images[rows]), data.factors[rows]
     best = run.metrics["best_units"]  # a unit may be the best of two factors

@@ -16,8 +16,10 @@ class Monitor:
 
     def __init__(self, config: Config, data: Dataset):
         self.every = max(config.steps // 60, 1) * 10
-        self.rows = sample_rows(len(data.images), min(2_000, len(data.images)), seed=1) if data.factors is not None else None
-        self.data = data
+        self.data, self.rows = data, None
+        if data.factors is not None:
+            rows = sample_rows(len(data.images), min(2_000, len(data.images)), seed=1)
+            self.rows = metrics.varied_rows(data.factors, rows)
 
     def measure(self, model: LatentUnitDiffusion, step: int) -> dict[str, float]:
         """The two scores if they are due at this step, else nothing. The model and the random generators stay as they were."""

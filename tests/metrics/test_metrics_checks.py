@@ -64,7 +64,15 @@ def test_constant_factors(metric, keywords):
         metric(codes, factors, **keywords)
 
 
-@pytest.mark.parametrize(("metric", "keywords"), BOTH_SPLITS)
+@pytest.mark.parametrize(("metric", "keywords"), BOTH_SPLITS[:2])
+def test_votes_are_drawn_with_replacement_from_any_number_of_rows(metric, keywords):
+    codes, factors = world(20)
+    assert metric(codes, factors, num_train=500, num_test=200).score > 0.6
+    with pytest.raises(ValueError, match="num_test must be an integer of at least 1, got 0"):
+        metric(codes, factors, **{**keywords, "num_test": 0})
+
+
+@pytest.mark.parametrize(("metric", "keywords"), BOTH_SPLITS[2:])
 def test_too_few_rows_for_both_splits(metric, keywords):
     codes, factors = world(89)
     with pytest.raises(ValueError, match=r"codes has 89 rows: at least 90 are needed \(num_train \+ num_test\)"):
@@ -84,12 +92,34 @@ def test_too_few_rows(metric, keywords):
         metric(codes, factors, num_train=2.5)
 
 
-def test_a_factor_that_is_constant_in_the_rows_drawn():
+@pytest.mark.parametrize(("metric", "keywords"), ALL)
+def test_rare_values_are_among_the_rows_drawn(metric, keywords):
+    codes, factors = world(400)
+    factors[:, 1:] = 0
+    factors[7, 1] = factors[9, 2] = 1
+    metric(codes, factors, **keywords)
+
+
+@pytest.mark.parametrize("num_train", [6, 11, None])
+def test_varied_rows_change_as_few_as_needed(num_train):
+    random = np.random.default_rng(0)
+    for _ in range(200):
+        factors = (random.random((50, 3)) < 0.05).astype(int)
+        factors[random.integers(50, size=2)] = [[0, 0, 0], [1, 1, 1]]
+        rows = random.permutation(50)[:20]
+        found = metrics.varied_rows(factors, rows, num_train)
+        varies = np.ptp(factors[found[:num_train]], axis=0) > 0
+        assert (varies == (np.ptp(factors, axis=0) > 0)).all() and len(set(found)) == 20
+        before = np.ptp(factors[rows[:num_train]], axis=0) > 0
+        assert (found[:num_train] != rows[:num_train]).sum() <= (~before).sum()
+
+
+def test_a_factor_that_is_constant_in_too_few_rows_drawn():
     codes, factors = world()
-    factors[:, 1] = 0
-    factors[0, 1] = 1
-    with pytest.raises(ValueError, match=r"constant columns \[1\] in the num_train rows drawn"):
-        metrics.mig(codes, factors, num_train=5, seed=1)
+    factors[:, 1:] = 0
+    factors[0, 1] = factors[1, 2] = 1
+    with pytest.raises(ValueError, match=r"constant columns \[.*2\] in the num_train rows drawn"):
+        metrics.mig(codes, factors, num_train=2, seed=1)
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,14 @@
 """What is measured of a run: codes and ways through units."""
 
+import os
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from dyga import metrics
 from dyga.config import make_config
-from dyga.study.evaluation import principal_axes, score, unit_path
+from dyga.study.evaluation import evaluation_rows, principal_axes, sample_sizes, score, suite, unit_path
 
 
 def around(angles: np.ndarray) -> np.ndarray:
@@ -76,3 +79,32 @@ def test_purity_is_a_mean_over_active_units():
     assert found["active"] == [True, False, True] and found["knn_purity_per_unit"][1] is None
     assert found["knn_purity"] == pytest.approx(1, abs=0.001)
     assert metrics.knn_purity(codes, factors, num_train=600).score < 0.9
+
+
+@pytest.mark.parametrize("rows", [20, 90])
+def test_few_images_are_measured_with_the_sizes_that_they_allow(rows, monkeypatch):
+    rng = np.random.default_rng(0)
+    factors = np.stack([rng.integers(2, size=rows), np.arange(rows) == 5], axis=1).astype(np.int64)  # the second is rare
+    codes = factors + rng.normal(0, 0.1, (rows, 2))
+    config = make_config("quick")
+    found = score(codes, codes, factors, ("a", "b"), config)
+    assert (found["num_train"], found["num_test"]) == (rows * 2 // 3, rows - rows * 2 // 3)
+    assert found["downstream"]["sizes"] == [rows * 2 // 3] and found["factor_vae_score"] > 0.9
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    data, projection = SimpleNamespace(factors=factors), {"codes": codes, "rows": np.arange(rows)}
+    table = suite(SimpleNamespace(projection=projection, data=data, config=config), "lightgbm")
+    assert np.isfinite(table["value"]).all() and {"beta_vae", "sap", "infomec"} < set(table["metric"])
+
+
+def test_sizes_of_samples():
+    config = make_config("quick")
+    assert sample_sizes(config, 15_000) == sample_sizes(config, 480_000) == {"num_train": 10_000, "num_test": 5_000}
+    assert sample_sizes(config, 2_000) == {"num_train": 1_333, "num_test": 667}
+
+
+def test_no_factor_is_constant_in_the_images_that_are_measured():
+    factors = np.zeros((50_000, 2), np.int64)
+    factors[::2, 0] = factors[31_234, 1] = 1
+    data = SimpleNamespace(images=factors, factors=factors)
+    rows = evaluation_rows(make_config("smoke"), data)
+    assert len(set(rows)) == 1_000 and 31_234 in rows and (np.diff(rows) > 0).all()
