@@ -5,6 +5,7 @@ import pytest
 
 from dyga.config import (
     DATASETS,
+    OWN,
     PROFILES,
     VARIANTS,
     Config,
@@ -62,7 +63,7 @@ def test_variants_differ_only_in_what_they_are_named_after():
             dict(variant="x"),
             f"unknown variant 'x': valid are {', '.join(VARIANTS)}",
         ),
-        (dict(dataset="mnist"), f"unknown data set 'mnist': valid are {', '.join(DATASETS)}, folder:PATH"),
+        (dict(dataset="mnist"), f"unknown data set 'mnist': valid are {', '.join([*DATASETS, *OWN])}"),
     ],
 )
 def test_unknown_names_list_the_valid_ones(arguments, message):
