@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
@@ -47,7 +48,7 @@ def git_commit() -> str:
 
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Writes a file atomically: readers see the complete old file or the complete new one, also if the process is killed."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
     try:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
         os.replace(temporary, path)

@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
 
 ROOT = Path(__file__).parent.parent
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -20,14 +19,15 @@ def dyga(*arguments: str, **options) -> subprocess.CompletedProcess:
 
 @pytest.fixture(scope="session")
 def study(tmp_path_factory) -> Path:
-    """A folder with the runs and figures of the whole smoke profile, all notebooks executed; one for all processes."""
-    shared = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        shared = shared.parent
-    out = shared / "study"
-    with FileLock(shared / "study.lock"):
-        if not (out / "printed.txt").exists():
-            done = dyga("reproduce", "--profile", "smoke", "--out", str(out))
-            assert done.returncode == 0, done.stdout + done.stderr
-            (out / "printed.txt").write_text(done.stdout)
+    """A folder with the runs and figures of the whole smoke profile, all notebooks executed."""
+    out = tmp_path_factory.mktemp("study")
+    done = dyga("reproduce", "--profile", "smoke", "--out", str(out))
+    assert done.returncode == 0, done.stdout + done.stderr
+    (out / "printed.txt").write_text(done.stdout)
     return out
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of one file run in one process. So do all tests with the study, which some of them change for a while."""
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group("study" if "study" in item.fixturenames else item.path.stem))
