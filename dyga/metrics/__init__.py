@@ -6,9 +6,11 @@ from dyga.metrics.downstream import SampleEfficiency, sample_efficiency
 from dyga.metrics.factor_vae import BetaVAEScore, FactorVAEScore, beta_vae_score, factor_vae_score
 from dyga.metrics.fid import FrechetInceptionDistance, fid, frechet_distance, missing_inception
 from dyga.metrics.infomec import InfoMEC, infomec
+from dyga.metrics.mcc import MeanCorrelation, mcc
 from dyga.metrics.mig import MutualInformationGap, NormalisedMutualInformation, mig, nmi, unit_order
 from dyga.metrics.modularity_explicitness import ModularityExplicitness, modularity_explicitness
 from dyga.metrics.purity import AnchorPurity, Purity, anchor_purity, knn_purity
+from dyga.metrics.r_squared import RSquared, r_squared
 from dyga.metrics.sap import SAP, sap
 from dyga.metrics.table import evaluate
 from dyga.metrics.tad import TotalAUROCDifference, total_auroc_difference
@@ -21,10 +23,12 @@ __all__ = [
     "FactorVAEScore",
     "FrechetInceptionDistance",
     "InfoMEC",
+    "MeanCorrelation",
     "ModularityExplicitness",
     "MutualInformationGap",
     "NormalisedMutualInformation",
     "Purity",
+    "RSquared",
     "SampleEfficiency",
     "TotalAUROCDifference",
     "anchor_purity",
@@ -36,10 +40,12 @@ __all__ = [
     "frechet_distance",
     "infomec",
     "knn_purity",
+    "mcc",
     "mig",
     "missing_inception",
     "modularity_explicitness",
     "nmi",
+    "r_squared",
     "sample_efficiency",
     "sap",
     "total_auroc_difference",

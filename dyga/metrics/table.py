@@ -11,14 +11,16 @@ from dyga.metrics._checks import Estimator, checked
 from dyga.metrics.dci import dci
 from dyga.metrics.factor_vae import beta_vae_score, factor_vae_score
 from dyga.metrics.infomec import infomec
+from dyga.metrics.mcc import mcc
 from dyga.metrics.mig import mig
 from dyga.metrics.modularity_explicitness import modularity_explicitness
 from dyga.metrics.purity import knn_purity
+from dyga.metrics.r_squared import r_squared
 from dyga.metrics.sap import sap
 from dyga.metrics.tad import total_auroc_difference
 
 STANDARD = ("factor_vae", "beta_vae", "dci", "mig", "sap", "modularity_explicitness", "infomec", "knn_purity")
-AVAILABLE = (*STANDARD, "tad")
+AVAILABLE = (*STANDARD, "mcc", "r_squared", "tad")
 
 
 def evaluate(
@@ -35,9 +37,9 @@ def evaluate(
 ) -> pd.DataFrame:
     """Table (metric, quantity, value) of codes (n, units) for factors (n, factors).
 
-    `metrics` are the names of the metrics to compute. "tad" is not a default because it needs binary factors. The sample sizes,
-    `estimator`, `n_jobs` and `seed` are passed to the metrics that take them. `progress` shows a progress bar on stderr. Raises
-    ValueError for unknown names and for input that a metric refuses.
+    `metrics` are the names of the metrics to compute. Not among the defaults are "mcc" and "r_squared", which need ordered factors,
+    and "tad", which needs binary ones. The sample sizes, `estimator`, `n_jobs` and `seed` are passed to the metrics that take
+    them. `progress` shows a progress bar on stderr. Raises ValueError for unknown names and for input that a metric refuses.
     """
     unknown = [name for name in metrics if name not in AVAILABLE]
     if unknown or not metrics:
@@ -58,6 +60,8 @@ def evaluate(
         "modularity_explicitness": (modularity_explicitness, both, ("modularity", "explicitness")),
         "infomec": (infomec, train, ("modularity", "compactness", "explicitness")),
         "knn_purity": (knn_purity, train, ("score",)),
+        "mcc": (mcc, train, ("pearson", "spearman")),
+        "r_squared": (r_squared, {**both, "n_jobs": n_jobs}, ("linear", "boosted")),
         "tad": (total_auroc_difference, {"seed": seed}, ("tad", "captured")),
     }
     records = []
