@@ -14,7 +14,7 @@ from dyga.metrics._checks import check_count, checked, checked_integers, split_r
 class RSquared:
     """Result of `r_squared`: the scores `linear` and `boosted`, at most 1, are means over factors.
 
-    `linear_per_factor` and `boosted_per_factor` (factors,) are R2 on the test rows; they are negative if the mean predicts better.
+    `linear_per_factor` and `boosted_per_factor` (factors,) are R2 on the test rows, negative where the mean predicts better.
     """
 
     linear: float

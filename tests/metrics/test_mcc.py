@@ -43,7 +43,7 @@ def test_rotated_codes_score_less():
 
 
 def test_fewer_units_than_factors_and_a_constant_unit():
-    codes, factors = world()
+    _, factors = world()
     one = metrics.mcc(factors[:, :1] * 2.0, factors, num_train=1_000)
     assert one.pearson == pytest.approx(1 / 3, abs=1e-9)
     assert metrics.mcc(np.full((len(factors), 2), 0.1), factors, num_train=1_000).spearman == 0.0
