@@ -103,8 +103,9 @@ def evaluate_with_intervals(
 ) -> Scores:
     """The values of `evaluate`, each with a 95% interval from `low` to `high` and its `chance` level.
 
-    The evaluation's rows are num_train + num_test random ones. A resample is a random part of them, without replacement: copies
-    of rows, as the bootstrap has them, would be each other's nearest neighbours, and in the training and the test rows alike.
+    The evaluation's rows are num_train random ones, and num_test for metrics that test. A resample is a random part of them,
+    without replacement: copies of rows, as the bootstrap has them, would be each other's nearest neighbours, and in the training
+    and the test rows alike.
     The standard error is the standard deviation over resamples divided by sqrt(k - 1) for parts of 1 / k of the rows (Politis and
     Romano 1994); for halves it is that of the bootstrap. The interval is the value plus and minus Student's quantile times this,
     cut off at 1 and, for scores that are never negative, at 0. The chance level is the score of the same codes with their rows
@@ -124,22 +125,19 @@ def evaluate_with_intervals(
     rows = np.concatenate(split_rows(labels, seed, num_train, num_test))
     rng = np.random.default_rng(seed)
     plans = {name: FEW if name in SLOW and num_train >= MANY else RESAMPLES for name in metrics}
-    parts = {
-        (part, i): varied_rows(labels, rng.permutation(rows)[: len(rows) // part])
-        for count, part in sorted(set(plans.values()))
-        for i in range(count)
-    }
     # The slow metrics come first, so that no process waits for another at the end.
     order = sorted(metrics, key=lambda name: name not in SLOW)
     tasks = [(name, kind) for kind in ("value", "chance") for name in order]
     tasks += [(name, i) for name in order for i in range(plans[name][0])]
 
     def call(name: str, kind: str | int):
-        part = 1 if kind == "value" or (kind == "chance" and plans[name] == RESAMPLES) else plans[name][1]
+        whole = kind == "value" or (kind == "chance" and plans[name] == RESAMPLES)
+        part = 1 if whole else plans[name][1]
         options = {"num_train": num_train // part, "num_test": num_test // part, "estimator": estimator, "n_jobs": 1}
-        own = slice(None) if part == 1 else parts[part, 0 if kind == "chance" else kind]
-        other = rng.permutation(len(codes[own])) if kind == "chance" else slice(None)
-        return delayed(_compute)(name, codes[own][other], factors[own], seed, options)
+        drawn = rows if "num_test" in METRICS[name].takes else rows[:num_train]
+        own = slice(None) if whole else varied_rows(labels, rng.permutation(drawn)[: len(drawn) // part])
+        order = rng.permutation(len(codes[own])) if kind == "chance" else slice(None)
+        return delayed(_compute)(name, codes[own][order], factors[own], seed, options)
 
     computed = Parallel(n_jobs=n_jobs, return_as="generator")(call(*task) for task in tasks)
     bar = tqdm(computed, "metrics and intervals", len(tasks), disable=not progress, mininterval=1, ascii=True)

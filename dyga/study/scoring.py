@@ -4,6 +4,7 @@ import base64
 import html
 import io
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,13 +103,15 @@ def score_file(
         notes.append(
             f"{total:,} rows are asked for, {len(values):,} are there: {num_train:,} for training, {num_test:,} for tests."
         )
-    sizes = {"num_train": num_train, "num_test": num_test}
+    least, least_test = metrics.table.MIN_TRAIN, metrics.table.MIN_TEST
+    if num_train < least or num_test < least_test:
+        needed = f"{least} are needed for training and {least_test} for tests"
+        raise ValueError(f"{codes} has {len(values):,} rows: too few, since {needed}")
     binary = all(len(np.unique(column)) == 2 for column in labels.T)
-    names_of_metrics = [name for name in metrics.table.AVAILABLE if name != "tad" or binary]
+    chosen = [name for name in metrics.table.AVAILABLE if name != "tad" or binary]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    table, dci = metrics.evaluate_with_intervals(
-        values, labels, metrics=names_of_metrics, **sizes, estimator=estimator, n_jobs=cores, seed=seed, progress=progress
-    )
+    options = {"metrics": chosen, "num_train": num_train, "num_test": num_test, "estimator": estimator, "seed": seed}
+    table, dci = metrics.evaluate_with_intervals(values, labels, **options, n_jobs=cores, progress=progress)
     notes.append(
         f"DCI by {estimator}; its size score (factors / units) is {dci.size:.2f}. MCC and R2 take factor values as numbers: they "
         "count only for ordered factors. Intervals are 95%, by subsampling rows. Chance: the same codes, rows permuted."
@@ -143,11 +146,15 @@ def _read_csv(path: Path) -> tuple[np.ndarray, list[str]]:
     """Numbers separated by commas. A first line that holds other words is the header."""
     with path.open(encoding="utf-8-sig") as stream:
         first = [cell.strip().strip('"') for cell in stream.readline().split(",")]
+    if first == [""]:
+        raise ValueError("it is empty")
     try:
         header = not [float(cell) for cell in first]
     except ValueError:
         header = True
-    array = np.loadtxt(path, delimiter=",", skiprows=int(header), ndmin=2, comments=None, encoding="utf-8-sig", quotechar='"')
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # without rows the shape is refused
+        array = np.loadtxt(path, delimiter=",", skiprows=int(header), ndmin=2, comments=None, encoding="utf-8-sig", quotechar='"')
     return array, first if header else []
 
 
@@ -243,8 +250,8 @@ def _released_alignment(path: Path, features: np.ndarray, seed: int) -> list[str
     paper = anchors.diagnose(batch, STRENGTH).weight.mean()
     zeros = float((batch == 0).float().mean())
     return [
-        f"Released alignment on {len(rows):,} rows: mixing weight {weight:.4f} at strength {STRENGTH}. {zeros:.1%} of the features "
-        "are exactly 0. The weight falls with the mean relative distance, to which each of them adds up to 1,000,000.",
+        f"Released alignment on {len(rows):,} rows: mixing weight {weight:.4f} at strength {STRENGTH}. {zeros:.1%} of the "
+        "features are exactly 0. The weight falls with the mean relative distance, to which each of them adds up to 1,000,000.",
         f"The paper's formula with the same Gaussians: mean weight {paper:.4f}. Published features were saved after alignment.",
     ]
 
@@ -273,6 +280,7 @@ def released_anchors(path: Path, features: np.ndarray):
         raise ValueError(f"{path}: means, sigma and pi must be {wanted}; they are {means.shape}, {sigma.shape} and {pi.shape}")
     low, high = features.min(axis=(0, 2)).astype(float), features.max(axis=(0, 2)).astype(float)
     anchors = GaussianAnchors(units, dim, int(counts.max()), subspace=dim).double()
+    state = anchors.state_dict()
     starts = np.cumsum(counts) - counts
     for unit, (start, count) in enumerate(zip(starts, counts, strict=True)):
         own = slice(start, start + count)
@@ -289,6 +297,6 @@ def released_anchors(path: Path, features: np.ndarray):
             "mask": np.full(count, True),
         }
         for name, value in slots.items():
-            getattr(anchors, name)[unit, :count] = torch.from_numpy(np.asarray(value))
-    anchors._fitted = None
+            state[name][unit, :count] = torch.from_numpy(np.asarray(value))
+    anchors.load_state_dict(state)
     return anchors, torch.from_numpy(low), torch.from_numpy(high)

@@ -11,7 +11,7 @@ def world(n=2_000, seed=0):
     factors = np.array([0, 1, 5, 30])[rng.integers(4, size=(n, 3))]
     standard = (factors - factors.mean(axis=0)) / factors.std(axis=0)
     codes = rng.normal(size=(n, 4))
-    codes[:, [2, 0, 3]] += standard * [3.0, -1.0, 0.5]
+    codes[:, [2, 0, 3]] += standard * [3.0, -3.0, 0.5]
     codes[:, 0] = np.exp(codes[:, 0])
     return codes, factors
 
