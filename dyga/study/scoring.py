@@ -15,6 +15,7 @@ import pandas as pd
 from dyga import metrics
 from dyga.data import known_factors
 from dyga.data.labels import as_classes
+from dyga.metrics.factor_vae import MIN_STD
 
 ENDINGS = (".npy", ".npz", ".csv", ".safetensors")
 MIXTURE = ("means", "sigma", "pi", "K")
@@ -46,7 +47,7 @@ class Scored:
         from dyga.provenance import describe
         from dyga.study.report import footer, page
 
-        figure, buffer = heat_map({self.title: self.importance}, self.factor_names, "DCI importance"), io.BytesIO()
+        figure, buffer = heat_map({"DCI importance": self.importance}, self.factor_names, "DCI importance"), io.BytesIO()
         # Hundreds of units make a long picture.
         figure.savefig(buffer, format="png", dpi=min(EXPORT_DPI, 20_000 / figure.get_figheight()))
         picture = f'<img alt="{figure.get_label()}" src="data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}">'
@@ -107,6 +108,9 @@ def score_file(
     if num_train < least or num_test < least_test:
         needed = f"{least} are needed for training and {least_test} for tests"
         raise ValueError(f"{codes} has {len(values):,} rows: too few, since {needed}")
+    small = (values.std(axis=0) < MIN_STD) & (np.ptp(values, axis=0) > 0)
+    if small.any():
+        notes.append(f"{small.sum()} units have a standard deviation below {MIN_STD}: the FactorVAE score's protocol drops them.")
     binary = all(len(np.unique(column)) == 2 for column in labels.T)
     chosen = [name for name in metrics.table.AVAILABLE if name != "tad" or binary]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -85,6 +85,13 @@ def test_sizes_follow_from_the_rows_and_are_said(files, quick):
     assert "asked for" not in scored.text()
 
 
+def test_units_that_the_factor_vae_score_drops_are_said(files, tmp_path, quick):
+    np.save(tmp_path / "small.npy", 0.01 * world()[0])
+    text = scoring.score_file(tmp_path / "small.npy", files / "factors.npy").text()
+    assert "3 units have a standard deviation below 0.05: the FactorVAE score's protocol drops them" in text
+    assert "deviation" not in scoring.score_file(files / "codes.npy", files / "factors.npy").text()
+
+
 def test_the_command_prints_and_writes_one_page(files, tmp_path):
     page = tmp_path / "new" / "scores.html"
     done = dyga("score", str(files / "codes.npy"), "--factors", str(files / "factors.csv"), "--report", str(page))
