@@ -1,7 +1,6 @@
 """The command line (dyga --help). Options are checked before torch is loaded."""
 
 import argparse
-import os
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -16,6 +15,7 @@ from dyga.config import (
     check_batch,
     check_name,
     check_variants,
+    check_writable,
     describe_settings,
     existing_dataset,
     make_config,
@@ -26,6 +26,7 @@ from dyga.config import (
 )
 from dyga.processes import end_interrupted, end_on_signals, end_with_parent
 from dyga.provenance import checkout
+from dyga.study import score_command
 
 ROOT = checkout() or Path.cwd()
 LAST_NOTEBOOK = 9
@@ -87,6 +88,9 @@ def _add_options(command: argparse.ArgumentParser, name: str) -> None:
         command.add_argument("--variant", default="pruned", help=", ".join(VARIANTS))
         _add_set(command)
         return
+    if name == "score":
+        score_command.add_options(command)
+        return
     names = f"{', '.join(DATASETS)}; or own data: {'; '.join(f'{own}, {what}' for own, what in OWN.items())}"
     if name == "data":
         command.add_argument("what", choices=["list", "prepare"], help="list what there is, or download and prepare one")
@@ -127,6 +131,9 @@ def _add_set(command: argparse.ArgumentParser) -> None:
 
 def _check(options: argparse.Namespace) -> None:
     """ValueError for anything wrong that can be seen before the work starts."""
+    if options.command == "score":
+        score_command.check_options(options)
+        return
     if "dataset" in options:
         options.dataset = existing_dataset(options.dataset)
     if "set" in options:
@@ -162,13 +169,7 @@ def _check(options: argparse.Namespace) -> None:
         if options.notebooks:
             parse_numbers(options.notebooks, "notebooks", 1, LAST_NOTEBOOK)
         options.out = options.out and str(Path(options.out).expanduser().resolve())
-        _check_writable(Path(options.out) if options.out else ROOT)
-
-
-def _check_writable(out: Path) -> None:
-    existing = next(p for p in (out.absolute(), *out.absolute().parents) if p.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK):
-        raise ValueError(f"--out {out}: {existing} is not a folder that can be written to")
+        check_writable(Path(options.out) if options.out else ROOT)
 
 
 def _config(options: argparse.Namespace) -> Config:
@@ -323,6 +324,7 @@ COMMANDS = {
     "factor-classifier": factor_classifier,
     "baselines": baselines,
     "evaluate": evaluate,
+    "score": score_command.score,
     "settings": settings,
     "data": data,
     "bench": bench,

@@ -79,6 +79,7 @@ def test_wrong_input_is_found_before_the_set_up(tmp_path):
         (["evaluate", "/no/such"], "/no/such: not a run folder"),
         (["data", "prepare", "x"], "unknown data set 'x': valid are rooms3d, arm3d, faces2d,"),
         (["data", "fetch"], "invalid choice: 'fetch'"),
+        (["score", "codes.npy"], "one of the arguments --factors --dataset is required"),
         (["fly"], "invalid choice: 'fly'"),
         ([], "the following arguments are required: COMMAND"),
     ],

@@ -64,6 +64,13 @@ def existing_dataset(name: str) -> str:
     return absolute
 
 
+def check_writable(folder: Path, option: str = "--out") -> None:
+    """ValueError, naming the option, unless files can be written to `folder` or, if it is not there, to its nearest parent."""
+    existing = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        raise ValueError(f"{option} {folder}: {existing} is not a folder that can be written to")
+
+
 def check_name(name: str) -> None:
     """ValueError unless `name` can be the name of a study's folder."""
     if not re.fullmatch(r"[\w+=,-][\w+=.,-]*", name):

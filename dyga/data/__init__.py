@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dyga.config import DATASETS, OWN, is_own
+from dyga.data import arm3d, faces2d, faces2d_correlated, rooms3d
 from dyga.data.arm3d import Arm3D
 from dyga.data.catalog import CATALOG
 from dyga.data.faces2d import Faces2D
@@ -29,6 +30,7 @@ __all__ = [
     "OwnImages",
     "Rooms3D",
     "default_data_dir",
+    "known_factors",
     "load_dataset",
     "prepare_dataset",
     "read_image",
@@ -82,6 +84,19 @@ def load_dataset(name: str = "rooms3d", data_dir: Path | str | None = None) -> D
             raise ValueError(f"{folder} was prepared from other files than the catalogue's: delete it and prepare it again")
         return Dataset(images, images.factors, images.factor_names, images.factor_sizes, f"{name}, files {digest}")
     raise ValueError(f"unknown data set {name!r}: valid are {', '.join([*DATASETS, *OWN])}")
+
+
+def known_factors(name: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Factor values (n, factors) int64 and names of a data set whose index determines them; its images need not be there.
+    ValueError, which lists the valid, for other names."""
+    grids = {"rooms3d": rooms3d.FACTORS, "arm3d": arm3d.FACTORS, "faces2d": faces2d.FACTORS}
+    grids |= {known: source.factors for known, source in CATALOG.items() if source.factors}
+    if name == "faces2d_correlated":
+        return faces2d_correlated.values(np.arange(faces2d_correlated.COUNT)), faces2d.FACTORS.names
+    if name not in grids:
+        valid = ", ".join(known for known in DATASETS if known in grids or known == "faces2d_correlated")
+        raise ValueError(f"the order of {name!r} does not tell the factors: valid are {valid}; else give a file of factors")
+    return grids[name].table(), grids[name].names
 
 
 def prepare_dataset(name: str, data_dir: Path | str | None = None) -> Dataset:

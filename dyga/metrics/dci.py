@@ -25,6 +25,12 @@ class DCI:
     importance: np.ndarray
     accuracy: np.ndarray
 
+    @property
+    def size(self) -> float:
+        """The size score of DCI-ES (Eastwood et al. 2023): number of factors / number of units, at most 1."""
+        units, factors = self.importance.shape
+        return min(factors / units, 1.0)
+
 
 def dci(
     codes: np.ndarray,

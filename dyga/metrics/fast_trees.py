@@ -6,6 +6,7 @@ from scipy.special import expit, softmax
 
 # Scikit-learn's defaults: 100 trees per class, learning rate 0.1, depth 3 (8 leaves), leaves of one row.
 NUM_TREES, LEARNING_RATE, NUM_LEAVES = 100, 0.1, 8
+MANY_CLASSES = 100
 PARAMETERS = {
     "objective": "none",
     "max_depth": 3,
@@ -43,8 +44,9 @@ def boosted_trees(
     initial = np.log(frequency[1:] / frequency[0]) if binary else np.log(frequency)
     newton_factor = 1.0 if binary else (columns - 1) / columns
     score = np.tile(initial, (len(train), 1))
-    # With few rows each row has its own bin, as in scikit-learn. With many rows, 255 bins give the same results.
-    bins = {"max_bin": 1_023 if len(train) < 5_000 else 255, "min_data_in_bin": 1, "verbose": -1}
+    # With few rows each row has its own bin, as in scikit-learn. With many rows, 255 bins give the same results. With
+    # many classes more bins take too long.
+    bins = {"max_bin": 1_023 if len(train) < 5_000 and columns < MANY_CLASSES else 255, "min_data_in_bin": 1, "verbose": -1}
     # LightGBM would discard units that cannot split off 20 rows.
     dataset = lightgbm.Dataset(train, label, params=bins | {"feature_pre_filter": False})
     booster = lightgbm.Booster(PARAMETERS | bins | {"num_class": columns, "num_threads": n_jobs, "seed": seed}, dataset)

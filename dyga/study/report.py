@@ -202,23 +202,24 @@ def _shown(output: nbformat.NotebookNode) -> bool:
     )
 
 
-def _page(path: Path, title: str, content: str, style: str = STYLE) -> Path:
-    page = (
+def page(path: Path, title: str, content: str, style: str = STYLE) -> Path:
+    """Writes one HTML page. ValueError if a browser would fetch anything for it."""
+    text = (
         f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f"<title>{html.escape(title)}</title>\n"
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<style>{style}</style>\n</head>\n<body>\n{content}\n</body>\n</html>\n"
     )
-    fetched = _FETCHED.search(page)
+    fetched = _FETCHED.search(text)
     if fetched:
         raise ValueError(f"{path.name}: the page would fetch {next(filter(None, fetched.groups()))}; embed it instead")
-    return _write(path, page)
+    return _write(path, text)
 
 
 def notebook_html(executed: Path, path: Path) -> Path:
     """One executed notebook, code included, as one HTML file that needs nothing from outside."""
     style = STYLE + HtmlFormatter(style="friendly").get_style_defs(".highlight") + "\n.highlight { background: none; }"
-    return _page(Path(path), Path(executed).stem, _body(Path(executed), code=True), style)
+    return page(Path(path), Path(executed).stem, _body(Path(executed), code=True), style)
 
 
 def gather(notebooks: Sequence[Path], path: Path, title: str, provenance: Mapping, note: str = "") -> Path:
@@ -237,9 +238,7 @@ def gather(notebooks: Sequence[Path], path: Path, title: str, provenance: Mappin
         sections.append(f'<section id="section-{place}">\n{body}\n</section>')
     header = f"<header><h1>{html.escape(title)}</h1>\n<nav><ol>{''.join(contents)}</ol></nav>"
     header += (f"<p>{html.escape(note)}</p>" if note else "") + "</header>"
-    terms = "".join(f"<dt>{html.escape(str(k))}</dt><dd>{_plain(v)}</dd>" for k, v in provenance.items())
-    footer = f"<footer><dl>{terms}</dl></footer>"
-    return _page(Path(path), title, _smaller("\n".join([header, *sections, footer])), STYLE + layout.STYLE)
+    return page(Path(path), title, _smaller("\n".join([header, *sections, footer(provenance)])), STYLE + layout.STYLE)
 
 
 def _smaller(page: str) -> str:
@@ -251,6 +250,12 @@ def _smaller(page: str) -> str:
         return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
     return re.sub(r"data:image/png;base64,([A-Za-z0-9+/=\n]{50000,})", smaller, page)
+
+
+def footer(provenance: Mapping) -> str:
+    """The provenance at a page's end."""
+    terms = "".join(f"<dt>{html.escape(str(k))}</dt><dd>{_plain(v)}</dd>" for k, v in provenance.items())
+    return f"<footer><dl>{terms}</dl></footer>"
 
 
 def _plain(value: object) -> str:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from joblib import parallel_config
 from sklearn.ensemble import GradientBoostingClassifier
 
-from dyga.metrics import dci
+from dyga.metrics import DCI, dci
 from dyga.metrics.fast_trees import boosted_trees
 
 SIZES = {"num_train": 400, "num_test": 200}
@@ -183,3 +183,8 @@ def test_dci_ignores_scale_and_order_of_units(scale, order):
     changed = dci((codes * scale)[:, order], factors, **sizes)
     assert changed.disentanglement == pytest.approx(plain.disentanglement, abs=0.02)
     np.testing.assert_allclose(changed.importance, plain.importance[order], atol=0.02)
+
+
+@pytest.mark.parametrize(("units", "size"), [(3, 1.0), (6, 0.5), (2, 1.0)])
+def test_size_is_factors_over_units(units, size):
+    assert DCI(1.0, 1.0, 1.0, np.ones((units, 3)), np.ones(3)).size == size

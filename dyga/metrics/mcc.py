@@ -1,0 +1,51 @@
+"""MCC: mean correlation coefficient after a one-to-one assignment of units to factors."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+from scipy.stats import rankdata
+
+from dyga.metrics._checks import checked, checked_integers, train_rows
+
+
+@dataclass(frozen=True)
+class MeanCorrelation:
+    """Result of `mcc`: the scores `pearson` and `spearman` in [0, 1].
+
+    `pearson_matrix` and `spearman_matrix` (units, factors) are the absolute correlations from which the assignment is made.
+    """
+
+    pearson: float
+    spearman: float
+    pearson_matrix: np.ndarray
+    spearman_matrix: np.ndarray
+
+
+def mcc(codes: np.ndarray, factors: np.ndarray, *, num_train: int = 10_000, seed: int = 0) -> MeanCorrelation:
+    """Mean correlation coefficient (Hyvärinen and Morioka 2016) of codes (n, units) for ordered factors (n, factors).
+
+    The absolute correlation of each unit and factor is computed on `num_train` rows: Pearson's, and Spearman's, which is that of
+    the ranks. Units are assigned to factors one to one, with the largest sum. The score is the sum divided by the number of
+    factors, so a factor without a unit counts as 0. A constant unit has correlation 0. The factors' values are taken as numbers:
+    the score means nothing for factors without an order. Raises ValueError for invalid input or fewer than num_train rows.
+    """
+    codes, labels = checked(codes, factors)
+    rows = train_rows(labels, seed, num_train)
+    codes, values = codes[rows], checked_integers(factors, "factors")[rows].astype(float)
+    pearson = _correlations(codes, values)
+    spearman = _correlations(rankdata(codes, axis=0), rankdata(values, axis=0))
+    return MeanCorrelation(_assigned_mean(pearson), _assigned_mean(spearman), pearson, spearman)
+
+
+def _correlations(codes: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Absolute Pearson correlation (units, factors) of codes (n, units) and values (n, factors)."""
+    constant = (codes == codes[:1]).all(axis=0)
+    codes, values = codes - codes.mean(axis=0), values - values.mean(axis=0)
+    codes[:, constant] = 0.0
+    norm = np.linalg.norm(codes, axis=0)
+    return np.abs((codes / np.where(norm > 0, norm, 1.0)).T @ (values / np.linalg.norm(values, axis=0))).clip(max=1.0)
+
+
+def _assigned_mean(matrix: np.ndarray) -> float:
+    return float(matrix[linear_sum_assignment(-matrix)].sum() / matrix.shape[1])
