@@ -203,7 +203,7 @@ WRONG_CODES = {
 }
 WRONG_FACTORS = {
     "key.npz": ({"labels": FACTORS}, "it has no key factors; its keys are labels"),
-    "fractions.npy": (FACTORS + 0.5, "factor 'factor 0' 5 in row 1: factors must be integers"),
+    "fractions.npy": (FACTORS + 0.5, "factor 'factor 0' is 2.5 in row 1: factors must be integers"),
     "constant.csv": ("a,b\n" + "1,2\n" * 300, "factor 'a' is constant: it needs two or more values"),
     "many.npy": (np.arange(600).reshape(300, 2), "factor 'factor 0' has 300 values in 300 rows: too many for classes"),
     "nan.csv": ("a,b\n" + "nan,2\n" * 300, "has 300 NaN or infinite values"),
@@ -236,7 +236,7 @@ def put(path, content):
     elif path.suffix == ".npz":
         np.savez(path, **content)
     elif path.suffix == ".safetensors":
-        save_file({name: torch.from_numpy(array) for name, array in content.items()}, path)
+        save_file({name: torch.from_numpy(array).clone() for name, array in content.items()}, path)
     elif content is not None:
         np.save(path, content)
 
