@@ -14,6 +14,7 @@ MARGIN = 0.01  # a unit carries a factor if its NMI exceeds the chance level by 
 LEAST_NMI = 0.1  # a unit follows a factor only from this NMI on
 SHARE = 0.5  # and only if its NMI is at least this share of the best unit's
 PERMUTATIONS = 5
+MANY = 4  # of more values only the range is said
 READABLE = 0.1  # a factor can be read if DCI's accuracy exceeds the share of the most common value by this
 IMPORTANT = 0.1  # DCI importance from which a unit is named
 
@@ -131,6 +132,8 @@ def _numbers(numbers: np.ndarray) -> str:
 
 
 def _values(values: np.ndarray) -> str:
+    if len(values) > MANY:
+        return f"{values.min():.2f} to {values.max():.2f}"
     return _listed([f"{value:.2f}" for value in values])
 
 

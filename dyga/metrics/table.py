@@ -46,8 +46,8 @@ METRICS = {
 }
 AVAILABLE = tuple(METRICS)
 STANDARD = AVAILABLE[: AVAILABLE.index("mcc")]
-RESAMPLES, FEW = (12, 2), (4, 4)  # number of resamples, and k for parts of 1 / k of the rows
-SLOW, MANY = ("dci", "sap", "modularity_explicitness", "infomec"), 1_000  # FEW from MANY training rows on
+RESAMPLES, FEW = (12, 2), (4, 8)  # number of resamples, and k for parts of 1 / k of the rows
+SLOW, MANY = ("dci", "sap", "modularity_explicitness", "infomec"), 4_000  # FEW from MANY training rows on
 MIN_TRAIN, MIN_TEST = 40, 10  # the halves of fewer rows are too small for the nearest neighbours
 
 
@@ -109,8 +109,8 @@ def evaluate_with_intervals(
     The standard error is the standard deviation over resamples divided by sqrt(k - 1) for parts of 1 / k of the rows (Politis and
     Romano 1994); for halves it is that of the bootstrap. The interval is the value plus and minus Student's quantile times this,
     cut off at 1 and, for scores that are never negative, at 0. The chance level is the score of the same codes with their rows
-    permuted. There are 12 halves. With 1,000 training rows or more the slow metrics (DCI, SAP, InfoMEC, modularity and
-    explicitness) have 4 quarters, and their chance level is that of a quarter.
+    permuted. There are 12 halves. With 4,000 training rows or more the slow metrics (DCI, SAP, InfoMEC, modularity and
+    explicitness) have 4 eighths, and their chance level is that of an eighth.
 
     `n_jobs` processes compute metrics and resamples in parallel; the result does not depend on their number. Raises ValueError
     for unknown names, num_train below 40, num_test below 10, and input that a metric refuses.

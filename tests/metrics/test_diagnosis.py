@@ -31,6 +31,8 @@ def test_shared_factors_and_units_of_several():
     assert first == "0 of 3 factors have a unit of their own"
     assert shared.startswith("floor_hue is shared by units 0 and 2 (NMI 1.00 and 0.8")
     assert several.startswith("unit 1 follows shape and scale (NMI ")
+    many = metrics.diagnose(codes[:, [0] * 5] * range(1, 6), factors, NAMES, **SIZES)
+    assert "floor_hue is shared by units 0 to 4 (NMI 1.00 to 1.00)" in many.sentences
 
 
 def test_units_without_a_factor():
