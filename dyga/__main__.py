@@ -91,6 +91,12 @@ def _add_options(command: argparse.ArgumentParser, name: str) -> None:
     if name == "score":
         score_command.add_options(command)
         return
+    if name == "export":
+        command.add_argument("run", metavar="RUN", help="a run folder")
+        command.add_argument("folder", metavar="FOLDER", help="where to: a new or empty folder")
+        command.add_argument("--half", action="store_true", help="weights of 16 bits: half the size")
+        command.add_argument("--data-dir", help="an existing folder for data and caches (default: data/)")
+        return
     names = f"{', '.join(DATASETS)}; or own data: {'; '.join(f'{own}, {what}' for own, what in OWN.items())}"
     if name == "data":
         command.add_argument("what", choices=["list", "prepare"], help="list what there is, or download and prepare one")
@@ -263,6 +269,15 @@ def evaluate(options: argparse.Namespace) -> None:
         print(suite(run, options.suite).to_string(index=False, float_format="{:.3f}".format))
 
 
+def export(options: argparse.Namespace) -> None:
+    """Write one folder with a trained run and its model card, to give away; load_run opens it anywhere."""
+    from dyga.explore.run import load_run
+
+    folder = load_run(options.run, _data_dir(options)).export(options.folder, options.half)
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    print(f"{folder}: {size / 1e6:.1f} MB")
+
+
 def data(options: argparse.Namespace) -> None:
     """List the data sets, or download, check and prepare one."""
     from dyga.data import CATALOG, RENDERED, default_data_dir, prepare_dataset
@@ -324,6 +339,7 @@ COMMANDS = {
     "factor-classifier": factor_classifier,
     "baselines": baselines,
     "evaluate": evaluate,
+    "export": export,
     "score": score_command.score,
     "settings": settings,
     "data": data,

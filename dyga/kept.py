@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from dyga.config import Config
+from dyga.config import Config, is_own
 from dyga.provenance import write_atomically, write_json
 
 RESULTS = (".json", ".npy", ".pt", ".safetensors")
@@ -54,6 +54,13 @@ def claim(path: Path, made_of: Mapping) -> None:
 def _plain(values: Mapping) -> dict:
     """The values as JSON returns them: tuples as lists."""
     return json.loads(json.dumps(dict(values)))
+
+
+def same_contents(config: Config, identity: str) -> bool:
+    """Whether data of this identity are those of a run. Own data may have moved: their digest decides."""
+    if is_own(config.dataset):
+        return identity.rpartition(" ")[2] == config.data.rpartition(" ")[2]
+    return identity == config.data
 
 
 def first_stage_settings(config: Config) -> dict:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from PIL import Image
 from safetensors.numpy import load_file
 from torch import Tensor
 
@@ -15,10 +16,13 @@ from dyga.checkpoint import load_config, load_model
 from dyga.config import Config
 from dyga.data import load_dataset
 from dyga.extensions import Extension, build_model
-from dyga.kept import first_stage_of
+from dyga.kept import first_stage_of, same_contents
 from dyga.method.diffusion import to_images, to_tensor
 from dyga.method.first_stages import FIRST_STAGES
+from dyga.provenance import checkout
 
+PRETRAINED = "pretrained:"
+EXAMPLES_FILE = "examples.png"  # of an exported run
 GRID_SIZE = 201  # points on a unit's traversal grid, hence positions of a slider
 
 
@@ -82,7 +86,7 @@ class Run:
     def data(self):
         """The training data set. ValueError if it is not what the run was trained on."""
         data = load_dataset(self.config.dataset, self.data_dir)
-        if data.identity != self.config.data:
+        if not same_contents(self.config, data.identity):
             known = self.config.data or "data that an earlier version did not record"
             raise ValueError(f"{self.folder} was trained on {known}, now there is {data.identity}: restore that, or train anew")
         return data
@@ -95,9 +99,27 @@ class Run:
         return stage.to(self.device)
 
     @cached_property
+    def examples(self) -> np.ndarray:
+        """16 images of the data set, (16, 64, 64, 3) uint8. An exported run has them in its folder and does not need the data."""
+        path = self.folder / EXAMPLES_FILE
+        if path.exists():
+            with Image.open(path) as row:
+                return np.stack(np.split(np.asarray(row.convert("RGB")), 16, axis=1))
+        count = len(self.data.images)
+        return self.data.images[np.sort(np.random.default_rng(3).choice(count, 16, replace=count < 16))]
+
+    @cached_property
+    def factor_names(self) -> tuple[str, ...]:
+        """The names of the data set's factors; empty if it has none."""
+        return tuple(self.metrics.get("factor_names", ()))
+
+    @cached_property
     def log(self) -> list[dict]:
-        """The records of the training log, log.jsonl."""
-        return [json.loads(line) for line in (self.folder / "log.jsonl").read_text().splitlines()]
+        """The records of the training log, log.jsonl. ValueError if there is none, as in an exported run."""
+        path = self.folder / "log.jsonl"
+        if not path.exists():
+            raise ValueError(f"{self.folder} has no log.jsonl: exports do not contain it")
+        return [json.loads(line) for line in path.read_text().splitlines()]
 
     @cached_property
     def metrics(self) -> dict:
@@ -170,11 +192,11 @@ class Run:
         with any factor. Without factors: by decreasing standard deviation.
         """
         spread, active = self.projection["codes"].std(axis=0), self.active
-        if self.data.factors is None:
+        if not self.factor_names:
             return [Unit(int(i)) for i in np.argsort(-spread, kind="stable") if active[i]]
         nmi = np.array(self.metrics["nmi"])
         order = dict.fromkeys([*nmi.argmax(axis=0).tolist(), *np.argsort(-nmi.max(axis=1), kind="stable").tolist()])
-        return [named_unit(u, nmi[u], self.data.factor_names) for u in order if active[u]]
+        return [named_unit(u, nmi[u], self.factor_names) for u in order if active[u]]
 
     def following(self, unit: Unit) -> list[int]:
         """The indices of `unit` and of all active units that follow one of its factors best. Only `unit` itself without
@@ -254,6 +276,12 @@ class Run:
         images = self.decode(features, steps, seed)
         return images[0] if single else images
 
+    def export(self, folder: str | Path, half: bool = False) -> Path:
+        """Writes one folder that can be moved and given away, with a model card: see `dyga.explore.export.export`."""
+        from dyga.explore.export import export
+
+        return export(self, Path(folder), half)
+
     @torch.no_grad()
     def attention(self, images: np.ndarray, steps: int = 10, seed: int = 0) -> np.ndarray:
         """Cross-attention maps (n, units, h, w) of images (n, 64, 64, 3) during sampling (paper, Figure 4).
@@ -285,9 +313,22 @@ class Run:
 
 
 def load_run(folder: str | Path, data_dir: str | Path | None = None, extensions: Sequence[Extension] = ()) -> Run:
-    """Opens runs/<dataset>-<profile>/<variant>-seed<k>, with the user's own `extensions` that it was trained with. ValueError,
-    naming the folder, if it holds no complete run."""
-    return Run(Path(folder), Path(data_dir) if data_dir else None, extensions)
+    """Opens runs/<dataset>-<profile>/<variant>-seed<k>, an exported folder, or "pretrained:rooms3d", with the user's own
+    `extensions` that it was trained with. ValueError, naming the folder, if it holds no complete run."""
+    if str(folder).startswith(PRETRAINED):
+        folder = _pretrained(str(folder))
+    return Run(Path(folder).expanduser(), Path(data_dir) if data_dir else None, extensions)
+
+
+def _pretrained(name: str) -> Path:
+    """The folder of a model that comes with the repository. ValueError lists what there is."""
+    root = checkout()
+    if root is None:
+        raise ValueError(f"{name}: pretrained models come with a clone of the repository, not with the package")
+    folders = {PRETRAINED + path.parent.name: path.parent for path in sorted(root.glob("data/pretrained/*/config.json"))}
+    if name not in folders:
+        raise ValueError(f"{name}: there is no such model: valid are {', '.join(folders)}")
+    return folders[name]
 
 
 def active_mask(codes: np.ndarray) -> np.ndarray:

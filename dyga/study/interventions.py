@@ -114,13 +114,14 @@ def intervention_scores(run: Run) -> list[dict]:
     is the share of untouched decoded pictures in which the classifier reads the factor's true value. ValueError without factors
     or classifier.
     """
-    if run.data.factors is None:
+    if not run.factor_names:
         raise ValueError(f"{run.config.dataset} has no factors, so interventions cannot be scored")
-    with locked(run.folder):
-        path = run.folder / "interventions.json"
-        if not path.exists():
-            write_json(path, _measure(run))
-        return json.loads(path.read_text())
+    path = run.folder / "interventions.json"
+    if not path.exists():  # an exported run may lie where nothing can be written
+        with locked(run.folder):
+            if not path.exists():
+                write_json(path, _measure(run))
+    return json.loads(path.read_text())
 
 
 def _measure(run: Run, places: int = 6) -> list[dict]:

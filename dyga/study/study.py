@@ -25,10 +25,13 @@ from dyga.config import (
     study_name,
 )
 from dyga.data import Dataset, load_dataset
+from dyga.explore.run import PRETRAINED, Run, load_run
 from dyga.kept import CLASSIFIER, FIRST_STAGE, check_made_of, claim, classifier_settings, digest, first_stage_settings
 from dyga.provenance import describe, write_json
 from dyga.study import report
 from dyga.study.workers import run_workers
+
+BEST_FIRST = ("pruned", "two_scalars", "decorrelated", "full")  # variants, by how well one unit follows one factor
 
 
 class NotTrained(FileNotFoundError):
@@ -97,6 +100,21 @@ class Study:
             raise NotTrained(f"{self.name} is not trained yet ({', '.join(missing)}). Run notebook 02_training first.")
         self.check()
         return folders
+
+    def shown(self) -> tuple["Study", Run]:
+        """The run whose units are shown: that of the project's best variant in this study. Before training: the model of this
+        data set that comes with the project, and a study that keeps its figures apart. NotTrained if there is neither."""
+        try:
+            folders = self.finished()
+        except NotTrained as missing:
+            try:
+                run = load_run(PRETRAINED + self.dataset, self.data_dir or None)
+            except ValueError:
+                raise missing from None
+            print(f"{missing} Until then, this is the model that comes with the project.")
+            return replace(self, name=f"{self.dataset}-pretrained"), run
+        ranked = sorted(folders, key=lambda key: BEST_FIRST.index(key[0]) if key[0] in BEST_FIRST else len(BEST_FIRST))
+        return self, load_run(folders[ranked[0]], self.data_dir or None)
 
     def baseline_folders(self) -> dict[int, Path]:
         """seed -> the folder of that seed's baselines."""

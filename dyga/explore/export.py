@@ -1,0 +1,194 @@
+"""Exports a run: one folder with all that `load_run` needs, and a model card. The folder can be moved and given away."""
+
+import json
+import shutil
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from PIL import Image
+from safetensors.numpy import save as save_arrays
+from safetensors.torch import load_file, save
+
+from dyga import __version__, plots
+from dyga.config import VARIANTS, Config, is_own
+from dyga.explore.run import EXAMPLES_FILE, Run
+from dyga.kept import FIRST_STAGE, digest, first_stage_of, first_stage_settings
+from dyga.provenance import describe, write_json
+
+HALF_ROWS = 2_500  # codes kept by an export in half precision
+HALF_SIZE = 1_000  # tensors with fewer numbers keep their precision
+SHOWN = 12  # units in the card's picture of traversals
+
+
+def export(run: Run, folder: Path, half: bool = False) -> Path:
+    """Writes `folder`: weights, first stage, settings, anchors, projection, metrics, 16 example images and a model card,
+    README.md. `load_run(folder)` opens it on any machine; decoded images are the same bit for bit.
+
+    With `half`, weights are kept as 16 bit numbers and codes of 2,500 images, which halves the size; images then differ by about
+    one grey level. The name of own data is reduced to its last part. Returns `folder`. ValueError if it exists and is not empty,
+    or if the run is not evaluated or lacks its first stage; nothing is written then.
+    """
+    folder = Path(folder).expanduser().absolute()
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"{folder} exists and is not empty: choose another folder")
+    metrics, projection, examples = run.metrics, run.projection, run.examples
+    stage, stage_origin = _first_stage(run, half)
+    config = portable(run.config)
+    config = replace(config, first_stage_digest=config.first_stage_digest and digest(stage))
+    if half:
+        kept = np.sort(np.random.default_rng(0).choice(len(projection["rows"]), min(HALF_ROWS, len(projection["rows"])), False))
+        projection = projection | {"rows": projection["rows"][kept], "codes": projection["codes"][kept]}
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-", suffix=".partial") as scratch:
+        partial = Path(scratch) / folder.name  # renamed when it is complete
+        (partial / FIRST_STAGE).mkdir(parents=True)
+        (partial / "config.json").write_text(config.to_json())
+        (partial / "model.safetensors").write_bytes(_weights(run.folder / "model.safetensors", half))
+        (partial / "codes.safetensors").write_bytes(save_arrays({k: np.ascontiguousarray(v) for k, v in projection.items()}))
+        (partial / FIRST_STAGE / "model.safetensors").write_bytes(stage)
+        write_json(partial / FIRST_STAGE / "config.json", first_stage_settings(config))
+        write_json(partial / FIRST_STAGE / "provenance.json", stage_origin | {"digest": digest(stage)})
+        write_json(partial / "metrics.json", metrics)
+        if (run.folder / "interventions.json").exists():
+            shutil.copyfile(run.folder / "interventions.json", partial / "interventions.json")
+        Image.fromarray(np.concatenate(list(examples), axis=1)).save(partial / EXAMPLES_FILE)
+        _pictures(run, examples, partial)
+        (partial / "README.md").write_text(model_card(run, config, half))
+        if folder.exists():
+            folder.rmdir()
+        partial.rename(folder)
+    return folder
+
+
+def portable(config: Config) -> Config:
+    """The settings without the path of own data: `folder:/home/me/photos` becomes `folder:photos`, also in the identity."""
+    if not is_own(config.dataset):
+        return config
+    kind, _, path = config.dataset.partition(":")
+    dataset = f"{kind}:{path if kind == 'hf' and not Path(path).is_absolute() else Path(path).name}"
+    return replace(config, dataset=dataset, data=config.data.replace(config.dataset, dataset, 1))
+
+
+def _weights(path: Path, half: bool) -> bytes:
+    """The file's contents; with `half`, its larger tensors in 16 bit. The anchors' small variances would vanish in 16 bit."""
+    if not half:
+        return path.read_bytes()
+    tensors = load_file(path)
+    narrow = {n for n, t in tensors.items() if t.is_floating_point() and t.numel() >= HALF_SIZE and not n.startswith("anchors.")}
+    return save({name: tensor.to(torch.float16) if name in narrow else tensor for name, tensor in tensors.items()})
+
+
+def _first_stage(run: Run, half: bool) -> tuple[bytes, dict]:
+    """The first stage's weights, and where they come from."""
+    path = first_stage_of(run.folder, run.config)
+    return _weights(path, half), json.loads((path.parent / "provenance.json").read_text())
+
+
+def _pictures(run: Run, examples: np.ndarray, folder: Path) -> None:
+    """reconstructions.webp: images and their decoded copies. traversals.webp: a row for each active unit."""
+    images = examples[:8]
+    decoded = run.decode(run.encode(images))
+    _save(plots.traversal([images, decoded], ["image", "decoded"]), folder / "reconstructions.webp")
+    units = run.active_units[:SHOWN]
+    rows = [run.traverse(examples[0], unit.index, count=9) for unit in units]
+    names = [f"{unit.name} (unit {unit.index})" if unit.factors else unit.name for unit in units]
+    _save(plots.traversal(rows, names), folder / "traversals.webp")
+
+
+def _save(figure: Figure, path: Path) -> None:
+    figure.savefig(path, dpi=110, pil_kwargs={"quality": 90})  # WebP: a fifth of the size of PNG
+
+
+def model_card(run: Run, config: Config, half: bool) -> str:
+    """README.md of an exported run: what it is, how to open it, scores, units, data and limits. All numbers are the run's own."""
+    metrics, title = run.metrics, VARIANTS[config.variant].title
+    seconds = run.log[-1]["seconds"] if (run.folder / "log.jsonl").exists() else None
+    trained = f"{config.steps:,} steps" + (f" in {seconds / 60:.0f} minutes" if seconds else "")
+    lines = [
+        f"# {title}, trained on {config.dataset}",
+        "",
+        f"{len(run.active_units)} active latent units that describe images of {config.data}. Variant `{config.variant}`: "
+        f"{VARIANTS[config.variant].summary}. Profile `{config.profile}`{f' with {config.changes}' if config.changes else ''}, "
+        f"seed {config.seed}, {trained}; exported by dyga {__version__}, commit {describe()['commit']}."
+        + (" The weights have 16 bits." if half else ""),
+        "",
+        "![Images and their decoded copies](reconstructions.webp)",
+        "",
+        "## Use",
+        "",
+        "```python",
+        "from dyga import load_run",
+        "",
+        'run = load_run("PATH OF THIS FOLDER")',
+        "features = run.encode(run.examples)         # (16, units, dim)",
+        f"images = run.traverse(run.examples[0], unit={run.active_units[0].index}, count=8)  # (8, 64, 64, 3) uint8",
+        "```",
+        "",
+        "## Units",
+        "",
+        *_units(run),
+        "",
+        "![One row of decoded images per unit](traversals.webp)",
+        "",
+        "## Scores",
+        "",
+        *_scores(run, metrics),
+        "",
+        "## Data and limits",
+        "",
+        *[f"- {line}" for line in _limits(run, config)],
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _units(run: Run) -> list[str]:
+    if not run.active_units[0].factors:
+        numbers = ", ".join(str(unit.index) for unit in run.active_units)
+        return [f"The data set has no factors, so units have numbers only, the most varying first: {numbers}."]
+    rows = [f"| {u.index} | {' + '.join(u.factors)} | {', '.join(f'{s:.2f}' for s in u.scores)} |" for u in run.active_units]
+    return ["| unit | follows | normalised mutual information |", "|---|---|---|", *rows]
+
+
+def _scores(run: Run, metrics: dict) -> list[str]:
+    if "mig" not in metrics:
+        return [f"None: {metrics['note']}."]
+    names = {
+        "FactorVAE score": "factor_vae_score",
+        "DCI disentanglement": "dci_disentanglement",
+        "DCI completeness": "dci_completeness",
+        "DCI informativeness": "dci_informativeness",
+        "MIG": "mig",
+        "k-NN purity of active units": "knn_purity",
+    }
+    lines = ["| metric (1 is best) | value |", "|---|---|"]
+    lines += [f"| {title} | {metrics[name]:.3f} |" for title, name in names.items()]
+    for record in _decoded(run):
+        lines.append(f"| {record['factor']} is right in a decoded image | {record['decoded_accuracy']:.2f} |")
+    return [*lines, "", f"One seed. Encoded images: {metrics['images']:,}; the protocols are those of `dyga.metrics`."]
+
+
+def _decoded(run: Run) -> list[dict]:
+    path = run.folder / "interventions.json"
+    records = json.loads(path.read_text()) if path.exists() else []
+    return [record for record in records if record["moved"] == "traversal"]
+
+
+def _limits(run: Run, config: Config) -> list[str]:
+    lines = ["The model knows this one data set: another image is decoded as the nearest that the model can make of it."]
+    if is_own(config.dataset):
+        lines.append(f"The data are not in this folder. `run.data` finds them as {config.dataset} from the current folder.")
+    elif "version" in config.data:
+        lines.append("The images are rendered by dyga. They are no images of a published data set.")
+    weak = [f"{r['factor']} in {1 - r['decoded_accuracy']:.0%}" for r in _decoded(run) if r["decoded_accuracy"] < 0.95]
+    if weak:
+        lines.append(f"Decoded images show a wrong {', a wrong '.join(weak)} of the cases.")
+    followed = {factor for unit in run.active_units for factor in unit.factors[:1]}
+    missing = [name for name in run.factor_names if name not in followed]
+    if missing:
+        lines.append(f"No unit follows {' or '.join(missing)} best.")
+    return [*lines, "Images have 64x64 pixels."]
