@@ -118,6 +118,8 @@ def test_changes_are_parsed_by_type_and_kept_in_the_settings_order():
     ("batch=5000", "feature_buffer must be at least as large as batch"),
     ("min_scalars=80", "min_scalars must not exceed"),
     ("num_train=19000", "evaluation_images must be at least num_train"),
+    ("image_size=48", "setting image_size=48: valid are 32, 64, 128"),
+    ("image_size=128", "setting image_size=128: rooms3d has 64x64 images; own data can have another size"),
     ("scalars_per_unit=1", "merge_dependence below 1 needs scalars_per_unit=2"),
 ])  # fmt: skip
 def test_bad_changes_are_named(changes, message):

@@ -52,7 +52,7 @@ def imported_rooms(path: Path) -> set[str]:
             names = [alias.name for alias in node.names]
         else:
             continue
-        found |= {name.split(".")[1] for name in names if name.startswith("dyga.")}
+        found |= {name.split(".")[1] for name in names if name.startswith("dyga.") and name != "dyga.__version__"}
     return found - {room(path)}
 
 

@@ -150,6 +150,8 @@ def make_config(
     config = Config(**values, profile=profile, dataset=dataset, variant=variant, seed=seed)
     config = replace(config, changes=", ".join(f"{name}={as_text(value)}" for name, value in changed.items()))
     validate(config)
+    if config.image_size != 64 and not is_own(dataset):
+        raise ValueError(f"setting image_size={config.image_size}: {dataset} has 64x64 images; own data can have another size")
     return config
 
 

@@ -27,6 +27,7 @@ class Config:
     extensions: tuple[str, ...] = ()  # names of the user's own extensions
     data: str = ""  # the identity of the data, set when the training begins
     first_stage_digest: str = ""  # of the first stage's weights, if they are trained before the run (vq)
+    image_size: int = setting(64, "pixels per side: 32, 64 or 128; other than 64 for own data only", 32, 128)
     # first stage: image -> latent
     first_stage: str = setting(
         "vq", "vq: the paper's autoencoder; patches: their principal components", choices=("vq", "patches")
@@ -109,6 +110,7 @@ class Config:
 IDENTITY = ("profile", "dataset", "variant", "seed", "changes", "extensions", "data", "first_stage_digest")
 SETTINGS = {f.name: f.metadata for f in fields(Config) if f.name not in IDENTITY}
 TYPES = get_type_hints(Config)
+IMAGE_SIZES = (32, 64, 128)
 
 
 def parse_changes(changes: str | Mapping[str, str]) -> dict[str, Any]:
@@ -176,14 +178,19 @@ def validate(config: Config) -> None:
             if not low <= number <= (float("inf") if high is None else high):
                 valid = f"at least {low}" if high is None else f"from {low} to {high}"
                 raise ValueError(f"setting {name}={as_text(value)}: valid is {valid}")
+    if config.image_size not in IMAGE_SIZES:
+        raise ValueError(f"setting image_size={config.image_size}: valid are {', '.join(map(str, IMAGE_SIZES))}")
     kernels, levels = config.extractor_kernels, len(config.unet_channels)
     if any(not isinstance(kernel, tuple) or len(kernel) != 2 for kernel in kernels):
         raise ValueError(f"setting extractor_kernels={as_text(kernels)}: valid are pairs of kernel and stride, as (4,2),(4,2)")
-    latent = 16 if config.first_stage == "vq" else 8
+    latent = config.image_size // 4 if config.first_stage == "vq" else 8
     shared = config.scalars_per_unit > 1 and config.quantiser_values
     wrong = {
         "extractor_kernels and extractor_channels must have the same length": len(kernels) != len(config.extractor_channels),
-        "extractor_kernels reduce a 64x64 image to nothing": _extractor_size(kernels) < 1,
+        f"extractor_kernels reduce a {config.image_size}x{config.image_size} image to nothing": _extractor_size(
+            kernels, config.image_size
+        )
+        < 1,
         f"attention_levels must lie below the {levels} levels of unet_channels": max(config.attention_levels, default=0)
         >= levels,
         f"skip_dropout_levels must lie below the {levels} levels of unet_channels": config.skip_dropout
@@ -205,7 +212,7 @@ def validate(config: Config) -> None:
             raise ValueError(f"impossible settings: {problem}")
 
 
-def _extractor_size(kernels: tuple[tuple[int, int], ...], size: int = 64) -> int:
+def _extractor_size(kernels: tuple[tuple[int, int], ...], size: int) -> int:
     """Height of the last feature map of the extractor."""
     for kernel, stride in kernels:
         size = (size + 2 * ((kernel - stride + 1) // 2) - kernel) // stride + 1

@@ -57,8 +57,9 @@ class Dataset(NamedTuple):
     colours: Mapping[str, np.ndarray] = {}
 
 
-def load_dataset(name: str = "rooms3d", data_dir: Path | str | None = None) -> Dataset:
-    """Opens a data set by its name, or own data: `folder:PATH` (with labels in PATH/factors.csv), `npz:FILE`, `hf:NAME`.
+def load_dataset(name: str = "rooms3d", data_dir: Path | str | None = None, image_size: int = 64) -> Dataset:
+    """Opens a data set by its name, or own data: `folder:PATH` (with labels in PATH/factors.csv), `npz:FILE`, `hf:NAME`, resized
+    to `image_size` pixels per side (32, 64 or 128). All others have 64.
 
     Prepared files are kept in `data_dir` (default: the checkout's data folder, else the user's cache). Own data are read and
     checked here, unless this was done before. Of the others this function downloads nothing; `prepare_dataset` and
@@ -70,7 +71,7 @@ def load_dataset(name: str = "rooms3d", data_dir: Path | str | None = None) -> D
         identity = f"{name}, version {images.version}"
         return Dataset(images, images.factors, images.factor_names, images.factor_sizes, identity, images.colours)
     if is_own(name):
-        images = OwnImages(name, data_dir)
+        images = OwnImages(name, data_dir, image_size)
         return Dataset(images, images.factors, images.factor_names, images.factor_sizes, images.identity)
     if name in CATALOG:
         _check_extra()
@@ -99,7 +100,7 @@ def known_factors(name: str) -> tuple[np.ndarray, tuple[str, ...]]:
     return grids[name].table(), grids[name].names
 
 
-def prepare_dataset(name: str, data_dir: Path | str | None = None) -> Dataset:
+def prepare_dataset(name: str, data_dir: Path | str | None = None, image_size: int = 64) -> Dataset:
     """Downloads, checks and converts a data set of the catalogue, unless this was done before, and opens it.
 
     Other names are opened as by `load_dataset`. ValueError for a damaged file or an unknown name, ConnectionError if a download
@@ -110,7 +111,7 @@ def prepare_dataset(name: str, data_dir: Path | str | None = None) -> Dataset:
         from dyga.data.prepare import prepare
 
         prepare(name, CATALOG[name], Path(data_dir) if data_dir else default_data_dir())
-    return load_dataset(name, data_dir)
+    return load_dataset(name, data_dir, image_size)
 
 
 def _check_extra() -> None:

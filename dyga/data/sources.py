@@ -29,7 +29,8 @@ CODE = [Path(__file__).with_name(name) for name in ("labels.py", "own.py", "sour
 
 
 class OwnImages(LazyImages):
-    """Own data, `folder:PATH`, `npz:FILE` or `hf:NAME`: images resized and centre-cropped to 64x64 RGB, and their factors.
+    """Own data, `folder:PATH`, `npz:FILE` or `hf:NAME`: RGB images, resized and centre-cropped to `side` pixels per side, and
+    their factors.
 
     They are read once, and kept in <data_dir>/<kind>-.../ as arrays. They are read again when a file was added or removed, or
     when its size or one of its times (of modification, and of change of its entry) is another. `identity` tells the name, the
@@ -37,16 +38,17 @@ class OwnImages(LazyImages):
     what cannot be read.
     """
 
-    def __init__(self, name: str, data_dir: Path | str | None = None) -> None:
+    def __init__(self, name: str, data_dir: Path | str | None = None, side: int = SIDE) -> None:
         dataset = absolute_dataset(name)
         kind, _, where = dataset.partition(":")
         source = KINDS[kind](where)
-        self.name, prepared = dataset, Path(data_dir or default_data_dir()) / folder_name(dataset)
+        own_size = "" if side == SIDE else f"-{side}px"
+        self.name, self.side, prepared = dataset, side, Path(data_dir or default_data_dir()) / (folder_name(dataset) + own_size)
         state = _state(source.paths)
         self._images, self.factors, record = self._open(prepared, state) or self._prepare(source, prepared, state)
-        super().__init__(len(self._images), SIDE, SIDE)
+        super().__init__(len(self._images), side, side)
         self.factor_names, self.factor_sizes = tuple(record["factor_names"]), tuple(record["factor_sizes"])
-        self.identity = f"{dataset}, {len(self):,} images, digest {record['digest']}"
+        self.identity = f"{dataset}, {len(self):,} images{own_size.replace('-', ' of ')}, digest {record['digest']}"
 
     def _batch(self, indices: np.ndarray) -> np.ndarray:
         return self._images[indices]
@@ -56,7 +58,7 @@ class OwnImages(LazyImages):
         try:
             record = json.loads((prepared / "images.json").read_text())
             images = np.load(prepared / f"{record['digest']}.npy", mmap_mode="r", allow_pickle=False)
-            whole = record["state"] == state and images.shape[1:] == (SIDE, SIDE, 3) and images.dtype == np.uint8
+            whole = record["state"] == state and images.shape[1:] == (self.side, self.side, 3) and images.dtype == np.uint8
             factors = None
             if record["factor_names"]:
                 factors = np.load(prepared / f"{record['digest']}.factors.npy", allow_pickle=False)
@@ -102,11 +104,11 @@ class OwnImages(LazyImages):
 
     def _write(self, opened: Opened, stream: BinaryIO) -> str:
         """Writes all images and returns the digest of names, contents and labels."""
-        header = {"descr": "|u1", "fortran_order": False, "shape": (opened.count, SIDE, SIDE, 3)}
+        header = {"descr": "|u1", "fortran_order": False, "shape": (opened.count, self.side, self.side, 3)}
         np.lib.format.write_array_header_1_0(stream, header)
         digest, bad = hashlib.blake2b(digest_size=8), []
         title = f"reading {Path(self.name).name}"
-        bar = tqdm(_read(opened.contents), title, opened.count, unit="image", mininterval=5, delay=2, ascii=True)
+        bar = tqdm(_read(opened.contents, self.side), title, opened.count, unit="image", mininterval=5, delay=2, ascii=True)
         with warnings.catch_warnings(action="ignore"):  # Pillow's about EXIF data
             for name, content, image in bar:
                 if isinstance(image, ValueError):
@@ -134,7 +136,9 @@ def _state(paths: Iterable[str]) -> str:
     return state.hexdigest()
 
 
-def _read(contents: Iterable[tuple[str, str, Path | bytes | np.ndarray]]) -> Iterator[tuple[str, bytes, np.ndarray | ValueError]]:
+def _read(
+    contents: Iterable[tuple[str, str, Path | bytes | np.ndarray]], side: int
+) -> Iterator[tuple[str, bytes, np.ndarray | ValueError]]:
     """Each image's name and digest, and the image or the error; a file is read once. Pillow decodes in several threads."""
 
     def read(item: tuple[str, str, Path | bytes | np.ndarray]) -> tuple[str, bytes, np.ndarray | ValueError]:
@@ -143,8 +147,8 @@ def _read(contents: Iterable[tuple[str, str, Path | bytes | np.ndarray]]) -> Ite
             content = content.read_bytes() if isinstance(content, Path) else content
             digest = hashlib.blake2b(content, digest_size=16).digest()
             if isinstance(content, bytes):
-                return name, digest, read_image(io.BytesIO(content), title, SIDE)
-            return name, digest, content if content.shape == (SIDE, SIDE, 3) else read_image(content, title, SIDE)
+                return name, digest, read_image(io.BytesIO(content), title, side)
+            return name, digest, content if content.shape == (side, side, 3) else read_image(content, title, side)
         except OSError as error:
             return name, b"", ValueError(f"{title} cannot be read as an image ({error.strerror})")
         except ValueError as error:

@@ -125,7 +125,7 @@ def model_card(run: Run, config: Config, half: bool) -> str:
         "",
         'run = load_run("PATH OF THIS FOLDER")',
         "features = run.encode(run.examples)         # (16, units, dim)",
-        f"images = run.traverse(run.examples[0], unit={run.active_units[0].index}, count=8)  # (8, 64, 64, 3) uint8",
+        f"images = run.traverse(run.examples[0], unit={run.active_units[0].index}, count=8)  # (8, size, size, 3) uint8",
         "```",
         "",
         "## Units",
@@ -191,4 +191,4 @@ def _limits(run: Run, config: Config) -> list[str]:
     missing = [name for name in run.factor_names if name not in followed]
     if missing:
         lines.append(f"No unit follows {' or '.join(missing)} best.")
-    return [*lines, "Images have 64x64 pixels."]
+    return [*lines, f"Images have {config.image_size}x{config.image_size} pixels."]

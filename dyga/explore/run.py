@@ -59,8 +59,9 @@ def named_unit(index: int, nmi: np.ndarray, names: Sequence[str]) -> Unit:
 class Run:
     """One trained variant, opened by `load_run`.
 
-    Images are uint8 (n, 64, 64, 3). Features are float32 (n, units, dim), before alignment to the anchors. Methods that decode
-    take the number of sampling `steps` (None: the setting `sampling_steps`) and the `seed` of the initial noise.
+    Images are uint8 (n, size, size, 3); `size` is the setting `image_size`. Features are float32 (n, units, dim), before
+    alignment to the anchors. Methods that decode take the number of sampling `steps` (None: the setting `sampling_steps`) and the
+    `seed` of the initial noise.
     """
 
     def __init__(self, folder: Path, data_dir: Path | None = None, extensions: Sequence[Extension] = ()):
@@ -85,7 +86,7 @@ class Run:
     @cached_property
     def data(self):
         """The training data set. ValueError if it is not what the run was trained on."""
-        data = load_dataset(self.config.dataset, self.data_dir)
+        data = load_dataset(self.config.dataset, self.data_dir, self.config.image_size)
         if not same_contents(self.config, data.identity):
             known = self.config.data or "data that an earlier version did not record"
             raise ValueError(f"{self.folder} was trained on {known}, now there is {data.identity}: restore that, or train anew")
@@ -94,13 +95,13 @@ class Run:
     @cached_property
     def first_stage(self):
         """The pretrained first stage: the run's own copy, or that of its study. ValueError if it is not the run's."""
-        stage = FIRST_STAGES[self.config.first_stage]().eval().requires_grad_(False)
+        stage = FIRST_STAGES[self.config.first_stage](self.config.image_size).eval().requires_grad_(False)
         load_model(first_stage_of(self.folder, self.config), stage)
         return stage.to(self.device)
 
     @cached_property
     def examples(self) -> np.ndarray:
-        """16 images of the data set, (16, 64, 64, 3) uint8. An exported run has them in its folder and does not need the data."""
+        """16 images of the data set, (16, size, size, 3) uint8. An exported run has them in its folder."""
         path = self.folder / EXAMPLES_FILE
         if path.exists():
             with Image.open(path) as row:
@@ -143,10 +144,11 @@ class Run:
 
     @torch.no_grad()
     def encode(self, images: np.ndarray) -> np.ndarray:
-        """Encode images (n, 64, 64, 3) uint8 to features (n, units, dim), before alignment. ValueError for other input."""
+        """Encode images (n, size, size, 3) uint8 to features (n, units, dim), before alignment. ValueError for other input."""
         images = np.asarray(images)
-        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (64, 64, 3):
-            raise ValueError(f"images is {images.dtype} {images.shape}: valid is uint8 (n, 64, 64, 3)")
+        side = self.config.image_size
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (side, side, 3):
+            raise ValueError(f"images is {images.dtype} {images.shape}: valid is uint8 (n, {side}, {side}, 3)")
         batches = range(0, len(images), 256)
         parts = [self.model.encode(to_tensor(images[i : i + 256]).to(self.device)).cpu() for i in batches]
         return torch.cat(parts).numpy() if parts else np.zeros((0, self.config.units, self.config.unit_dim), np.float32)
@@ -154,7 +156,7 @@ class Run:
     def decode(
         self, features: np.ndarray, steps: int | None = None, seed: int = 0, temperature: float | None = None
     ) -> np.ndarray:
-        """Decode features (n, units, dim) to images (n, 64, 64, 3) uint8, all from the same initial noise, whose standard
+        """Decode features (n, units, dim) to images (n, size, size, 3) uint8, all from the same initial noise, whose standard
         deviation is `temperature` (None: the setting of this name). With 0, `seed` has no effect.
 
         ValueError if the shape is wrong or a value is not finite.
@@ -169,7 +171,7 @@ class Run:
         for i in range(0, len(features), 64):
             latents = self.model.sample(torch.from_numpy(features[i : i + 64]).to(self.device), steps, seed, temperature)
             parts.append(to_images(self.first_stage.decode(latents)))
-        return np.concatenate(parts) if parts else np.zeros((0, 64, 64, 3), np.uint8)
+        return np.concatenate(parts) if parts else np.zeros((0, *[self.config.image_size] * 2, 3), np.uint8)
 
     def codes(self, images: np.ndarray) -> np.ndarray:
         """Encode images to codes (n, units): each unit's first principal component, the input of the metrics."""
@@ -240,7 +242,7 @@ class Run:
     def at_anchor(self, features: np.ndarray, unit: int, anchor: int, steps: int | None = None, seed: int = 0) -> np.ndarray:
         """Decode features (n, units, dim) with one unit set to one of its anchors, numbered as in `anchors_along`.
 
-        Returns images (n, 64, 64, 3). ValueError for an unknown unit or anchor.
+        Returns images (n, size, size, 3). ValueError for an unknown unit or anchor.
         """
         _, means = self.anchors_along(unit)
         if not 0 <= anchor < len(means):
@@ -250,7 +252,7 @@ class Run:
         return self.decode(features, steps, seed)
 
     def traverse(self, image: np.ndarray, unit: int, count: int = 8, steps: int | None = None, seed: int = 0) -> np.ndarray:
-        """Vary one unit of `image` (64, 64, 3) along its range and keep the others fixed: `count` images. ValueError for an
+        """Vary one unit of `image` (size, size, 3) along its range and keep the others fixed: `count` images. ValueError for an
         unknown unit."""
         self._check_units([unit])
         return self.decode(self.traversal_features(self.encode(image[None])[0], unit, count), steps, seed)
@@ -267,7 +269,7 @@ class Run:
     ) -> np.ndarray:
         """Latent interchange (paper, Figure 3): decode `source` with `units` replaced by those of `target`.
 
-        Both are one image (64, 64, 3) or n images, and so is the result. ValueError for an unknown unit.
+        Both are one image (size, size, 3) or n images, and so is the result. ValueError for an unknown unit.
         """
         self._check_units(units)
         single = np.ndim(source) == 3
@@ -284,7 +286,7 @@ class Run:
 
     @torch.no_grad()
     def attention(self, images: np.ndarray, steps: int = 10, seed: int = 0) -> np.ndarray:
-        """Cross-attention maps (n, units, h, w) of images (n, 64, 64, 3) during sampling (paper, Figure 4).
+        """Cross-attention maps (n, units, h, w) of images (n, size, size, 3) during sampling (paper, Figure 4).
 
         Maps are averaged over steps, heads and layers; each layer is first interpolated to the size of the latent.
         """

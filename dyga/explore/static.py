@@ -55,7 +55,7 @@ class StaticExplorer(str):
 
 
 def traversals(run: Run, images: np.ndarray, units: Sequence[Unit], count: int = 11) -> StaticExplorer:
-    """One slider per unit and one to choose among images (n, 64, 64, 3) uint8.
+    """One slider per unit and one to choose among images (n, size, size, 3) uint8.
 
     A unit's slider moves only that unit, through `count` values of its traversal grid; the other units return to the image's own.
     """
@@ -74,7 +74,7 @@ def traversals(run: Run, images: np.ndarray, units: Sequence[Unit], count: int =
 
 
 def interchange(run: Run, sources: np.ndarray, targets: np.ndarray, units: Sequence[Unit]) -> StaticExplorer:
-    """Latent interchange (paper, Figure 3) between pairs of images, both (n, 64, 64, 3) uint8.
+    """Latent interchange (paper, Figure 3) between pairs of images, both (n, size, size, 3) uint8.
 
     One checkbox per unit takes it from the target. One more extends the choice to all units with the same factors. ValueError for
     more than seven units, since every combination is decoded, or if the numbers of images differ.

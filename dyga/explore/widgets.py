@@ -24,17 +24,17 @@ POOR = 25  # grey levels of 255: mean difference from its decoded copy above whi
 LEGEND = "Blue marks: the unit's anchors. ▶ moves the unit of the strip through its range."
 
 
-def png(image: np.ndarray, scale: int = 5) -> bytes:
-    """Encode an image (H, W, 3) uint8 as PNG, enlarged `scale` times without smoothing."""
-    buffer = io.BytesIO()
+def png(image: np.ndarray, height: int) -> bytes:
+    """Encode an image (H, W, 3) uint8 as PNG. A small one is enlarged by a whole number, to at most `height`, unsmoothed."""
+    buffer, scale = io.BytesIO(), max(1, height // len(image))
     Image.fromarray(image.repeat(scale, axis=0).repeat(scale, axis=1)).save(buffer, "png", compress_level=1)
     return buffer.getvalue()
 
 
-def strip(images: np.ndarray, scale: int = 2) -> bytes:
+def strip(images: np.ndarray, height: int = 128) -> bytes:
     """Encode images (n, H, W, 3) uint8 as one PNG: side by side, separated by white lines."""
     spaced = np.pad(images, ((0, 0), (0, 0), (0, 2), (0, 0)), constant_values=255)
-    return png(np.concatenate(list(spaced), axis=1)[:, :-2], scale)
+    return png(np.concatenate(list(spaced), axis=1)[:, :-2], height)
 
 
 def _view(width: int) -> ipywidgets.Image:
@@ -42,10 +42,10 @@ def _view(width: int) -> ipywidgets.Image:
 
 
 class ImageChooser(ipywidgets.VBox):
-    """Choose an image: by its row in the data set, at random by seed, or by uploading a file, which is resized to 64x64.
+    """Choose an image: by its row in the data set, at random by seed, or by uploading a file, which is resized.
 
-    `image` is the choice, (64, 64, 3) uint8, and `key` identifies it. `changed` is called after every choice. While the uploaded
-    image is shown, the number is -1; entering -1 later shows it again.
+    `image` is the choice, (size, size, 3) uint8, and `key` identifies it. `changed` is called after every choice. While the
+    uploaded image is shown, the number is -1; entering -1 later shows it again.
     """
 
     def __init__(self, images: np.ndarray, first: int, title: str, changed: Callable[[], None] = lambda: None):
@@ -78,7 +78,7 @@ class ImageChooser(ipywidgets.VBox):
         try:
             if len(content) > UPLOAD_LIMIT:
                 raise ValueError(f"{name} has {len(content) / 1e6:.0f} MB: valid is at most {UPLOAD_LIMIT / 1e6:.0f} MB")
-            self._uploaded = read_image(io.BytesIO(content), name), f"{name} {hash(content)}", name
+            self._uploaded = read_image(io.BytesIO(content), name, self.image.shape[0]), f"{name} {hash(content)}", name
         except ValueError as error:
             self.message.value = str(error)
             return
@@ -131,7 +131,7 @@ class TraversalExplorer(Explorer):
     """One slider per active unit. The image is decoded after every change; a strip shows the full range of the unit moved last,
     and a play button moves that unit. A message appears if the model reconstructs the chosen image poorly.
 
-    `images` are the data set to choose from, uint8 (n, 64, 64, 3), and `first` is the row shown first.
+    `images` are the data set to choose from, uint8 (n, size, size, 3), and `first` is the row shown first.
     """
 
     def __init__(self, run: Run, images: np.ndarray, first: int = 0):
@@ -165,7 +165,7 @@ class TraversalExplorer(Explorer):
         """Set every slider to the chosen image's own grid index."""
         self._features = self._run.encode(self.chooser.image[None])[0]
         indices = self._run.grid_indices(self._features)
-        self.source.value = png(self.chooser.image, 2)
+        self.source.value = png(self.chooser.image, 128)
         self._moving = True
         for row in self.rows:
             row.slider.value = int(indices[row.unit.index])
@@ -214,7 +214,7 @@ class TraversalExplorer(Explorer):
 
     # `key` identifies the image in the caches.
     def _decode_moved(self, key: str, moved: tuple[tuple[int, int], ...]) -> bytes:
-        return png(self._run.decode(self._with(moved)[None])[0])
+        return png(self._run.decode(self._with(moved)[None])[0], 320)
 
     def _decode_range(self, key: str, others: tuple[tuple[int, int], ...], unit: int) -> bytes:
         return strip(self._run.decode(self._run.traversal_features(self._with(others), unit, STRIP)))
@@ -223,7 +223,7 @@ class TraversalExplorer(Explorer):
 class InterchangeExplorer(Explorer):
     """Latent interchange (paper, Figure 3): tick the units to take from the target; the result shows the changed source.
 
-    `images` are the data set to choose from, uint8 (n, 64, 64, 3), and `first` are the rows of the first source and target.
+    `images` are the data set to choose from, uint8 (n, size, size, 3), and `first` are the rows of the first source and target.
     A factor may be spread over several units: the checkbox `whole` includes all units with the factor of a ticked unit.
     """
 
@@ -252,20 +252,20 @@ class InterchangeExplorer(Explorer):
 
     def show(self) -> None:
         """Show source, target, and the source with the chosen units of the target."""
-        self.views["source"].value = png(self.source.image, 3)
-        self.views["target"].value = png(self.target.image, 3)
+        self.views["source"].value = png(self.source.image, 192)
+        self.views["target"].value = png(self.target.image, 192)
         self.views["result"].value = self._decode(self.source.key, self.target.key, self.chosen())
 
     # The keys identify the images in the cache.
     def _decode_interchange(self, source: str, target: str, units: tuple[int, ...]) -> bytes:
-        return png(self._run.swap(self.source.image, self.target.image, units), 3)
+        return png(self._run.swap(self.source.image, self.target.image, units), 192)
 
 
 class AnchorExplorer(Explorer):
     """One unit's features in two dimensions with its anchors; choose an anchor to see images decoded from it (paper, Figure 1).
 
-    `images` (n, 64, 64, 3) uint8 are decoded with the unit set to the anchor. `features` (m, units, dim) are the points of the
-    scatter plot, coloured by `factors` (m, factors). ValueError if the run has no anchors.
+    `images` (n, size, size, 3) uint8 are decoded with the unit set to the anchor. `features` (m, units, dim) are the points of
+    the scatter plot, coloured by `factors` (m, factors). ValueError if the run has no anchors.
     """
 
     def __init__(self, run: Run, images: np.ndarray, features: np.ndarray, factors: np.ndarray | None = None):

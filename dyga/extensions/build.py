@@ -14,7 +14,7 @@ from dyga.method.first_stages import FIRST_STAGES
 
 def build_model(config: Config, extensions: Sequence[Extension] = ()) -> LatentUnitDiffusion:
     """The untrained model of `config`, with the user's own `extensions` after the configured ones."""
-    latent_shape = FIRST_STAGES[config.first_stage].latent_shape
+    latent_shape = FIRST_STAGES[config.first_stage].latent_shape(config.image_size)
     extractor = FeatureExtractor(
         units=config.units,
         dim=config.unit_dim,
@@ -25,6 +25,7 @@ def build_model(config: Config, extensions: Sequence[Extension] = ()) -> LatentU
         final_relu=config.final_relu,
         scalars_per_unit=config.scalars_per_unit,
         global_pools=config.global_pools,
+        image_size=config.image_size,
     )
     denoiser = UNet(
         latent_channels=latent_shape[0],

@@ -1,4 +1,7 @@
-"""First stages: image (batch, 3, 64, 64) in [-1, 1] <-> latent. Both train by `loss(images)` and are frozen afterwards."""
+"""First stages: image (batch, 3, size, size) in [-1, 1] <-> latent. Both train by `loss(images)` and are frozen afterwards.
+
+Shapes below are those of 64x64 images. Images of 32 and 128 pixels per side work too.
+"""
 
 import torch
 import torch.nn.functional as F
@@ -8,18 +11,16 @@ from torch import Tensor, nn
 class PatchAutoencoder(nn.Module):
     """The quick profile's first stage: principal components of 8x8 patches, and a small learned decoder.
 
-    Each patch of 192 numbers becomes its first 24 principal components (24x8x8), half whitened: a component of variance v is
-    divided by v^1/4, and all components by one number, for unit variance. Without whitening nearly all of the loss is the colour
-    of large surfaces. With full whitening the noise of the smallest components spoils the images. The decoder adds what the
-    components lack, above all the edges between patches. `calibrate` must be called once; it needs no training.
+    Each of the 64 patches of 192 numbers becomes its first 24 principal components (24x8x8), half whitened: a component of
+    variance v is divided by v^1/4, and all components by one number, for unit variance. Without whitening nearly all of the loss
+    is the colour of large surfaces. With full whitening the noise of the smallest components spoils the images. The decoder adds
+    what the components lack, above all the edges between patches. `calibrate` must be called once; it needs no training.
     """
 
-    patch, components = 8, 24
-    latent_shape = (24, 8, 8)
-
-    def __init__(self, width: int = 64):
+    def __init__(self, image_size: int = 64, width: int = 64):
         super().__init__()
-        size = 3 * self.patch**2
+        self.patch, self.components = image_size // 8, self.latent_shape(image_size)[0]
+        size, last = 3 * self.patch**2, self.patch // 2
         self.register_buffer("mean", torch.zeros(size))
         self.register_buffer("axes", torch.eye(size)[: self.components].clone())
         self.register_buffer("scale", torch.ones(self.components))
@@ -27,11 +28,16 @@ class PatchAutoencoder(nn.Module):
             nn.Conv2d(self.components, 4 * width, 3, padding=1), nn.PixelShuffle(2), nn.ReLU(),
             nn.Conv2d(width, width, 3, padding=1), nn.ReLU(),
             nn.Conv2d(width, width, 3, padding=1), nn.ReLU(),
-            nn.Conv2d(width, 48, 3, padding=1), nn.PixelShuffle(4),
+            nn.Conv2d(width, 3 * last**2, 3, padding=1), nn.PixelShuffle(last),
         )  # fmt: skip
         with torch.no_grad():
             self.decoder[-2].weight.mul_(0.1)  # small: the linear reconstruction is good from the start
             self.decoder[-2].bias.zero_()
+
+    @staticmethod
+    def latent_shape(image_size: int = 64) -> tuple[int, int, int]:
+        """(channels, height, width). Images of 128 pixels per side keep 48 components of each patch."""
+        return (24 if image_size <= 64 else 48, 8, 8)
 
     def calibrate(self, images: Tensor) -> None:
         """Sets the mean, the principal axes and their scales from images (n, 3, 64, 64). Axes with less than .001 of the largest
@@ -63,9 +69,7 @@ class PatchAutoencoder(nn.Module):
 class VQAutoencoder(nn.Module):
     """The paper's first stage: VQ autoencoder, 64x64x3 -> 16x16x3, codebook 2048x3 (section 4, implementation details)."""
 
-    latent_shape = (3, 16, 16)
-
-    def __init__(self):
+    def __init__(self, image_size: int = 64):
         from diffusers import VQModel  # here, since the import takes a second and quick does not need it
 
         super().__init__()
@@ -79,6 +83,11 @@ class VQAutoencoder(nn.Module):
             num_vq_embeddings=2048,
             vq_embed_dim=3,
         )
+
+    @staticmethod
+    def latent_shape(image_size: int = 64) -> tuple[int, int, int]:
+        """(channels, height, width)."""
+        return (3, image_size // 4, image_size // 4)
 
     def calibrate(self, images: Tensor) -> None:
         """Sets the scale that gives latents unit variance, after training."""

@@ -65,6 +65,7 @@ def _image_rows(rows, labels, label: str, breaks=(), header: Sequence[str] = (),
     height = side * aspect * (len(rows) + 0.13 * len(breaks)) + above
     figure = new_figure(margin + side * columns + spare, height, label)
     axes = figure.subplots()
+    axes.set_anchor("E")  # what is left of the width goes to the labels
     row_centres, column_centres = _mosaic(axes, rows, breaks)
     axes.set_yticks(row_centres, names)
     if header:

@@ -30,7 +30,7 @@ def run_baselines(config: Config, folder: Path, data_dir: Path | None = None) ->
     Returns {method: metrics and `seconds` of fitting}. ValueError for a data set without factors, and if the
     folder holds results of other data or settings.
     """
-    data = load_dataset(config.dataset, data_dir)
+    data = load_dataset(config.dataset, data_dir, config.image_size)
     if data.factors is None:
         raise ValueError(f"{config.dataset} has no factors, so no baseline can be measured")
     config = replace(config, data=data.identity)
@@ -57,9 +57,9 @@ def _measure(fit: Callable[[Config, LazyImages], Encoder], config: Config, data)
 
 
 def _pooled(images: np.ndarray) -> np.ndarray:
-    """(n, 64, 64, 3) uint8 -> (n, 768) float32: the 4x4 averages, as in the quick profile's first stage."""
-    n = len(images)
-    return images.reshape(n, 16, 4, 16, 4, 3).mean(axis=(2, 4), dtype=np.float32).reshape(n, -1) / 127.5 - 1
+    """(n, size, size, 3) uint8 -> (n, 768) float32: averages over 16x16 squares."""
+    n, block = len(images), images.shape[1] // 16
+    return images.reshape(n, 16, block, 16, block, 3).mean(axis=(2, 4), dtype=np.float32).reshape(n, -1) / 127.5 - 1
 
 
 def _sample(config: Config, images: LazyImages) -> np.ndarray:
@@ -88,7 +88,7 @@ def fit_beta_tcvae(config: Config, images: LazyImages) -> Encoder:
     to keep the default run short.
     """
     torch.manual_seed(step_seed(config.seed, 0))
-    model = BetaTCVAE(config.units, config.extractor_kernels, config.extractor_channels)
+    model = BetaTCVAE(config.units, config.extractor_kernels, config.extractor_channels, image_size=config.image_size)
     optimiser = torch.optim.Adam(model.parameters(), lr=min(config.lr, 3e-3))
     for step in tqdm(range(config.steps // 2), "beta-TCVAE", mininterval=10, ascii=True):
         seed = step_seed(config.seed, step + 1)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 class BetaTCVAE(nn.Module):
-    """A VAE whose latents' total correlation weighs `beta` times: images (batch, 3, 64, 64) in [-1, 1] -> `latents` numbers.
+    """A VAE whose latents' total correlation weighs `beta` times: images (batch, 3, size, size) in [-1, 1] -> `latents` numbers.
 
     The encoder has the feature extractor's convolutions. The decoder mirrors them but for the first, so that it reconstructs
     the image averaged over that one's stride: in the quick profile the 16x16 image that the diffusion learns too.

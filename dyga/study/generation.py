@@ -57,6 +57,7 @@ def generation_scores(run: Run) -> dict:
 
 def _measure(run: Run, classifier: FactorClassifier, folder: Path) -> dict:
     config, images = run.config, run.data.images
+    side = config.image_size
     count = min(config.generated_images, len(images) // 2)
     sources, others = np.sort(np.random.default_rng(11).choice(len(images), (2, count), replace=False))
     for start in tqdm(range(0, count, BATCH), f"generating, {run.name}", mininterval=10, delay=2, ascii=True):
@@ -65,8 +66,8 @@ def _measure(run: Run, classifier: FactorClassifier, folder: Path) -> dict:
             content = io.BytesIO()
             np.save(content, generate(run, images[sources[start : start + BATCH]], step_seed(11, start)))
             write_atomically(path, content.getvalue())
-    generated = _Images(count, lambda rows: np.load(folder / f"{rows[0]:06d}.npy"))
-    first, second = (_Images(count, lambda rows, drawn=drawn: images[drawn[rows]]) for drawn in (sources, others))
+    generated = _Images(count, side, lambda rows: np.load(folder / f"{rows[0]:06d}.npy"))
+    first, second = (_Images(count, side, lambda rows, drawn=drawn: images[drawn[rows]]) for drawn in (sources, others))
 
     def features(batch: np.ndarray) -> np.ndarray:
         with torch.no_grad():
@@ -86,7 +87,7 @@ def _measure(run: Run, classifier: FactorClassifier, folder: Path) -> dict:
 
 @torch.no_grad()
 def generate(run: Run, images: np.ndarray, seed: int) -> np.ndarray:
-    """Images (n, 64, 64, 3) uint8 from the units of `images`, each from noise of its own, as in the paper (temperature 1)."""
+    """Images (n, size, size, 3) uint8 from the units of `images`, each from noise of its own, as in the paper (temperature 1)."""
     units = torch.from_numpy(run.encode(images)).to(run.device)
     latents = run.model.sample(units, run.config.generation_steps, seed, temperature=1.0, same_noise=False)
     return to_images(run.first_stage.decode(latents))
@@ -95,8 +96,8 @@ def generate(run: Run, images: np.ndarray, seed: int) -> np.ndarray:
 class _Images(LazyImages):
     """`count` images, read by a function of consecutive row numbers."""
 
-    def __init__(self, count: int, read: Callable[[np.ndarray], np.ndarray]) -> None:
-        super().__init__(count, 64, 64)
+    def __init__(self, count: int, side: int, read: Callable[[np.ndarray], np.ndarray]) -> None:
+        super().__init__(count, side, side)
         self._batch = read
 
 

@@ -29,7 +29,7 @@ def train_factor_classifier(config: Config, folder: Path, data_dir: Path | None 
     """Trains the study's factor classifier and writes `folder`/model.safetensors, with its accuracy on pictures that are drawn
     afresh in provenance.json. ValueError if the data set has no factors, or the folder holds a classifier of other data or
     settings."""
-    data = load_dataset(config.dataset, data_dir)
+    data = load_dataset(config.dataset, data_dir, config.image_size)
     if data.factors is None:
         raise ValueError(f"{config.dataset} has no factors for a classifier to read")
     made_of = classifier_settings(replace(config, data=data.identity))
@@ -39,7 +39,7 @@ def train_factor_classifier(config: Config, folder: Path, data_dir: Path | None 
             return
         start, steps = time.monotonic(), config.classifier_steps
         torch.manual_seed(0)
-        classifier, peak = FactorClassifier(data.factor_sizes), 4e-3
+        classifier, peak = FactorClassifier(data.factor_sizes, config.image_size), 4e-3
         optimiser = torch.optim.AdamW(classifier.parameters(), fused=True)
         for step in range(steps):
             optimiser.param_groups[0]["lr"] = peak * min(1, (step + 1) / 50, 2 * (steps - step) / steps)
@@ -68,7 +68,7 @@ def _soften(images: Tensor, generator: torch.Generator) -> Tensor:
 
 def load_factor_classifier(run: Run) -> FactorClassifier:
     """The classifier of the run's study. ValueError if it was not trained, or on other data."""
-    classifier = FactorClassifier(run.data.factor_sizes).eval().requires_grad_(False)
+    classifier = FactorClassifier(run.data.factor_sizes, run.config.image_size).eval().requires_grad_(False)
     folder = run.folder.parent / CLASSIFIER
     check_made_of(folder / "config.json", classifier_settings(run.config))
     load_model(folder / "model.safetensors", classifier)

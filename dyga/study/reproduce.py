@@ -47,7 +47,7 @@ def reproduce(study: Study, numbers: tuple[int, ...] | None = None) -> Path:
 
     start = time.monotonic()
     # Once, before the workers need it. One thread per kernel: two kernels with two threads each would wait for each other.
-    prepare_dataset(study.dataset, study.data_dir or None)
+    prepare_dataset(study.dataset, study.data_dir or None, study.configs()[0].image_size)
     study.check()
     for folder in (target, Path(study.data_dir)):
         folder.mkdir(parents=True, exist_ok=True)

@@ -68,7 +68,7 @@ class Study:
     @cached_property
     def data(self) -> Dataset:
         """The data set. ValueError if it cannot be opened."""
-        return load_dataset(self.dataset, self.data_dir or None)
+        return load_dataset(self.dataset, self.data_dir or None, self.configs()[0].image_size)
 
     @property
     def runs(self) -> Path:

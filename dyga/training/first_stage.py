@@ -29,7 +29,7 @@ SAVE_EVERY = 1_000  # steps between two states from which an interrupted trainin
 def make_first_stage(config: Config, images) -> nn.Module:
     """The configured first stage with its latent's scale set from 2,048 images of the data, the same in every run."""
     torch.manual_seed(0)
-    stage = FIRST_STAGES[config.first_stage]().eval().requires_grad_(False)
+    stage = FIRST_STAGES[config.first_stage](config.image_size).eval().requires_grad_(False)
     with torch.no_grad():
         stage.calibrate(to_tensor(images[sample_rows(len(images), min(2_048, len(images)), 0)]))
     return stage
@@ -40,7 +40,7 @@ def train_first_stage(config: Config, folder: Path, data_dir: Path | None = None
     latents of all images. An interrupted call continues where it was. The paper's vq is a VQ-GAN; this one is too if the LPIPS
     weights are present. Runs beside `folder` get a copy of the weights. ValueError if the folder holds a first stage of other
     data or settings."""
-    data = load_dataset(config.dataset, data_dir)
+    data = load_dataset(config.dataset, data_dir, config.image_size)
     made_of = first_stage_settings(replace(config, data=data.identity))
     with locked(folder):
         claim(folder / "config.json", made_of)

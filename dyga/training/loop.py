@@ -51,7 +51,7 @@ def train(
     `accelerate launch` or `torchrun` every process takes its share of each batch, and the first process writes. ValueError if
     the folder holds a run of other data or settings, and for fewer than 20 labelled images.
     """
-    data = load_dataset(config.dataset, data_dir)
+    data = load_dataset(config.dataset, data_dir, config.image_size)
     if data.factors is not None and len(data.images) < 20:
         raise ValueError(f"{config.dataset}: {len(data.images)} images with labels; the metrics need at least 20 (or no labels)")
     config = replace(config, extensions=tuple(type(extension).__name__ for extension in extensions))

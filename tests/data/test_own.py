@@ -74,6 +74,14 @@ def test_other_labels_are_another_identity_and_a_second_run_reads_nothing(folder
     assert unlabelled.factors is None and len(list((tmp_path / "data").rglob("*.npy"))) == 1
 
 
+def test_each_image_size_is_prepared_apart(folder, tmp_path):
+    sizes = {size: load_dataset(f"folder:{folder}", tmp_path / "data", size) for size in (32, 64, 128)}
+    assert {size: data.images[:].shape for size, data in sizes.items()} == {size: (3, size, size, 3) for size in sizes}
+    assert len({data.identity for data in sizes.values()}) == 3
+    assert [(data.images[0] == RED).all() for data in sizes.values()] == [True] * 3
+    assert all(data.factors.tolist() == sizes[64].factors.tolist() for data in sizes.values())
+
+
 def test_a_damaged_copy_of_the_labels_is_made_anew(folder, load, tmp_path):
     expected = load(f"folder:{folder}").factors.tolist()
     for damage in (b"", b"x" * 200):

@@ -104,7 +104,7 @@ def test_an_export_of_own_pictures_tells_no_path_and_finds_them_again(tmp_path, 
     folder.mkdir(parents=True)
     for number, image in enumerate(load_dataset().images[np.arange(20) * 10_000]):
         Image.fromarray(image).save(folder / f"{number:02d}.png")
-    config = replace(make_config("smoke", f"folder:{folder}", "encdiff"), steps=2, first_stage_steps=2)
+    config = replace(make_config("smoke", f"folder:{folder}", "encdiff"), steps=2, first_stage_steps=2, image_size=32)
     list(train(config, tmp_path / "study" / "encdiff-seed0", tmp_path))
     train_first_stage(config, tmp_path / "study" / "first_stage", tmp_path)
     run = load_run(tmp_path / "study" / "encdiff-seed0", tmp_path)
@@ -116,13 +116,13 @@ def test_an_export_of_own_pictures_tells_no_path_and_finds_them_again(tmp_path, 
     for path in exported.rglob("*"):
         assert not path.is_file() or b"secret" not in path.read_bytes(), path
     opened = load_run(exported, tmp_path)
-    assert opened.examples.shape == (16, 64, 64, 3)
+    assert opened.examples.shape == opened.decode(opened.encode(opened.examples)).shape == (16, 32, 32, 3)
     with pytest.raises(ValueError, match="photos is not a folder"):
         _ = opened.data
     monkeypatch.chdir(tmp_path / "secret")
     assert len(load_run(exported, tmp_path).data.images) == 20
     (folder / "00.png").unlink()
-    with pytest.raises(ValueError, match=r"was trained on folder:photos, 20 images.*now there is .*19 images"):
+    with pytest.raises(ValueError, match=r"was trained on folder:photos, 20 images of 32px.*now there is .*19 images of 32px"):
         _ = load_run(exported, tmp_path).data
 
 

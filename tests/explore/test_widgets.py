@@ -43,8 +43,8 @@ def same(one: np.ndarray, other: np.ndarray) -> bool:
 
 def test_png_and_strip_hold_the_pixels():
     images = np.random.default_rng(0).integers(0, 255, (3, 4, 4, 3), dtype=np.uint8)
-    assert np.array_equal(opened(png(images[0], scale=2))[::2, ::2], images[0])
-    whole = opened(strip(images, scale=1))
+    assert np.array_equal(opened(png(images[0], 8))[::2, ::2], images[0])
+    whole = opened(strip(images, 4))
     assert whole.shape == (4, 3 * 6 - 2, 3)
     assert np.array_equal(whole[:, 6:10], images[1]) and (whole[:, 4:6] == 255).all()
 

@@ -5,13 +5,14 @@ import torch.nn.functional as F
 from dyga.method.first_stages import PatchAutoencoder, VQAutoencoder
 
 
+@pytest.mark.parametrize("size", [32, 64, 128])
 @pytest.mark.parametrize("stage", [PatchAutoencoder, VQAutoencoder])
-def test_shapes_and_a_loss_that_training_lowers(stage):
+def test_shapes_and_a_loss_that_training_lowers(stage, size):
     torch.manual_seed(0)
-    model, images = stage(), torch.rand(2, 3, 64, 64) * 2 - 1
+    model, images = stage(size), torch.rand(2, 3, size, size) * 2 - 1
     model.calibrate(images)
     latents = model.encode(images)
-    assert latents.shape == (2, *stage.latent_shape)
+    assert latents.shape == (2, *stage.latent_shape(size))
     assert model.decode(latents).shape == images.shape
     optimiser = torch.optim.Adam(model.parameters(), 1e-3)
     losses = []
