@@ -62,11 +62,15 @@ def run(installed, cwd, *command: str) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, *command], cwd=cwd, env=environment, capture_output=True, text=True)
 
 
-def test_it_holds_the_package_and_its_two_data_files(installed):
+def test_it_holds_the_package_and_its_data_files(installed):
     files = {
         path.relative_to(installed / "dyga") for path in (installed / "dyga").rglob("*") if path.suffix not in (".py", ".pyc")
     }
-    assert {str(path) for path in files if (installed / "dyga" / path).is_file()} == {"study/published.json", "study/slurm.sh"}
+    assert {str(path) for path in files if (installed / "dyga" / path).is_file()} == {
+        "study/plan.toml",
+        "study/published.json",
+        "study/slurm.sh",
+    }
     assert {path.name for path in installed.iterdir()} - {"bin"} == {"dyga", f"dyga-{__version__}.dist-info"}
 
 
