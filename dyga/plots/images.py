@@ -76,9 +76,9 @@ def _image_rows(rows, labels, label: str, breaks=(), header: Sequence[str] = (),
 
 
 @styled
-def data_grid(images: Sequence[np.ndarray], row_labels: Sequence[str]) -> Figure:
-    """Rows of images of the data set, one row per label: each row (n, H, W, 3) uint8, of any length."""
-    return _image_rows(images, row_labels, "Data grid: one row of images per factor", side=0.75)
+def data_grid(images: Sequence[np.ndarray], row_labels: Sequence[str], label: str = "Images: one row per factor") -> Figure:
+    """Rows of images, one row per row label: each row (n, H, W, 3) uint8, of any length. `label` is the alternative text."""
+    return _image_rows(images, row_labels, label, side=0.75)
 
 
 @styled

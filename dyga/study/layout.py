@@ -60,6 +60,14 @@ def _fit(soup: BeautifulSoup, table: Tag) -> None:
     """Marks a wide table as a list for telephones, whose cells carry their column's head, and folds a long one."""
     rows = [row.find_all(["th", "td"]) for row in table.find_all("tr")]
     head, body = rows[0], rows[1:]
+    for title in head:  # long names of factors wrap
+        first, *more = title.get_text(strip=True).split("_")
+        if more:
+            title.string = first
+            for part in more:
+                title.append("_")
+                title.append(soup.new_tag("wbr"))
+                title.append(part)
     if len(head) > NARROW:
         table["class"] = [*table.get("class", []), "listed"]
         for row in body:
