@@ -18,6 +18,7 @@ from dyga.extensions import Extension, build_model
 from dyga.kept import first_stage_of
 from dyga.method.diffusion import to_images, to_tensor
 from dyga.method.first_stages import FIRST_STAGES
+from dyga.metrics import active_mask
 
 GRID_SIZE = 201  # points on a unit's traversal grid, hence positions of a slider
 
@@ -288,12 +289,6 @@ def load_run(folder: str | Path, data_dir: str | Path | None = None, extensions:
     """Opens runs/<dataset>-<profile>/<variant>-seed<k>, with the user's own `extensions` that it was trained with. ValueError,
     naming the folder, if it holds no complete run."""
     return Run(Path(folder), Path(data_dir) if data_dir else None, extensions)
-
-
-def active_mask(codes: np.ndarray) -> np.ndarray:
-    """Codes (n, units) -> (units,) bool: units with at least 5% of the largest standard deviation. Pruned units have none."""
-    spread = codes.std(axis=0)
-    return spread >= 0.05 * spread.max()
 
 
 def project(features: np.ndarray, mean: np.ndarray, axis: np.ndarray) -> np.ndarray:
