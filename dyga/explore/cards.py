@@ -70,7 +70,7 @@ def sampled_scalars(run: Run, count: int = SAMPLE) -> np.ndarray:
 def explained(by: np.ndarray, of: np.ndarray) -> np.ndarray:
     """Scalars (n, units, scalars) of two models, or of one: the share of the variance of each unit `of` the second that each
     unit `by` the first explains, (units by, units of), a mean over varying scalars (`explained_variance`)."""
-    first, second = torch.from_numpy(by), torch.from_numpy(of)
+    first, second = torch.from_numpy(by).float(), torch.from_numpy(of).float()
     bins = min(NUM_BINS, max(int((len(by) / 10) ** 0.5), 1) ** 2)  # a square, and ten images or more per bin
     shares = explained_variance(first, second.flatten(1), bins).unflatten(0, of.shape[1:])
     varying = torch.from_numpy(np.ptp(of, axis=0) > 0)
