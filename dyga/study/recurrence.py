@@ -14,8 +14,8 @@ def recurrence(runs: Mapping[tuple[str, int], Run]) -> tuple[pd.DataFrame, pd.Da
     """Which active units of runs, by variant and seed, recur in the other seeds of their variant: one row per unit, and one per
     variant. Both are empty if no variant has two seeds.
 
-    Units are compared by their scalars (`mutual`), since a unit that holds a ring is not one number. The column `correlation`
-    and `UDR` are by absolute rank correlation of the codes, as in the paper (`dyga.metrics.udr`).
+    Units are compared by their scalars (`mutual`), since a unit that holds a ring is not one number. The mean correlation and
+    UDR are by absolute rank correlation of the codes, as in the paper (`dyga.metrics.udr`).
     """
     units, variants = [], []
     for variant in dict.fromkeys(variant for variant, _ in runs):
@@ -33,10 +33,9 @@ def recurrence(runs: Mapping[tuple[str, int], Run]) -> tuple[pd.DataFrame, pd.Da
                 row["mean similarity"] = np.nanmean(found.similarity[place][unit.index])
                 units.append(row | {"mean correlation": np.nanmean(ranking.similarity[place][unit.index])})
         shares = np.concatenate(found.recurrence)
-        row = {"variant": variant, "seeds": len(seeds), "active units": np.mean([mask.sum() for mask in active])}
-        row["recur in all other seeds"], row["UDR"] = np.mean(shares[~np.isnan(shares)] == 1), ranking.score.mean()
-        variants.append(row)
-    return pd.DataFrame(units), pd.DataFrame(variants)
+        sizes = len(seeds), np.mean([mask.sum() for mask in active])
+        variants.append([variant, *sizes, np.mean(shares[~np.isnan(shares)] == 1), ranking.score.mean()])
+    return pd.DataFrame(units), pd.DataFrame(variants, columns=["variant", "seeds", "active units", "recurring", "UDR"])
 
 
 def mutual(one: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -48,6 +47,5 @@ def mutual(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 def in_words(variants: pd.DataFrame) -> list[str]:
     """A sentence per variant of the second table of `recurrence`, for the report's list."""
-    text = "- *{}*: {:.0%} of the active units recur in every other seed ({} seeds, {:.3g} active units each, UDR {:.2f})."
-    columns = ["variant", "recur in all other seeds", "seeds", "active units", "UDR"]
-    return [text.format(*row) for row in variants[columns].itertuples(index=False)]
+    text = "- *{0}*: {3:.0%} of the active units recur in every other seed ({1} seeds, {2:.3g} active units each, UDR {4:.2f})."
+    return [text.format(*row) for row in variants.itertuples(index=False)]

@@ -67,17 +67,14 @@ def test_names_above_many_columns_are_slanted_and_inside_the_figure(columns, sla
 def test_a_unit_card_shows_its_images_and_where_they_change():
     change = np.zeros((64, 64))
     change[10, 20] = 37.4
-    cards = [
-        (f"unit {u}", random_images(4), random_images(4, seed=1), random_images(7, seed=2), change, "no twin") for u in (3, 5)
-    ]
+    pictures = (random_images(4), random_images(4, seed=1), random_images(7, seed=2))
+    cards = [(f"unit {u}", *pictures, change, "near-twins: none") for u in (3, 5)]
     figure = plots.unit_cards(cards)
-    assert len(figure.axes) == 4 and [axes.get_title(loc="left") for axes in figure.axes[::2]] == [
-        "unit 3; no twin",
-        "unit 5; no twin",
-    ]
+    titles = [axes.get_title(loc="left") for axes in figure.axes[::2]]
+    assert len(figure.axes) == 4 and titles == ["unit 3; near-twins: none", "unit 5; near-twins: none"]
     canvas = figure.axes[0].images[0].get_array()
-    assert (canvas[:64, :64, :3] == random_images(7, seed=2)[0]).all() and (canvas[66:130, :64, :3] == random_images(4)[0]).all()
-    assert (canvas[66:130, -64:, :3] == random_images(4, seed=1)[3]).all()
+    assert (canvas[:64, :64, :3] == pictures[2][0]).all() and (canvas[66:130, :64, :3] == pictures[0][0]).all()
+    assert (canvas[66:130, -64:, :3] == pictures[1][3]).all()
     heat = figure.axes[1]
     assert np.array_equal(heat.images[0].get_array(), change) and heat.get_xlabel() == "change, up to 37"
     boxes = [text.get_window_extent() for text in figure.findobj(Text) if text.get_text()]
