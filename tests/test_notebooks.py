@@ -43,7 +43,7 @@ FIGURES += [
     "traversals",
 ]
 FIGURES += ["metric_curves", "figure2b_anchor_selection", "figure1_anchors", "figure3_interchange", "figure4_attention"]
-FIGURES.append("ablation_differences")
+FIGURES += ["ablation_differences", "unit_cards"]
 TABLES = [
     "paired",
     "baselines",
@@ -169,15 +169,18 @@ def test_own_images(tmp_path):
     pictures.mkdir()
     for i, image in enumerate(load_digits().images[:120]):
         Image.fromarray((image * 255 / 16).astype("uint8")).resize((80, 70)).save(pictures / f"{i:03d}.png")
-    out = ["--out", str(tmp_path / "out"), "--variants", "pruned"]
+    out = ["--out", str(tmp_path / "out"), "--variants", "pruned", "--seeds", "0,1"]
     done = dyga("reproduce", "--profile", "smoke", "--dataset", f"folder:{pictures}", *out)
     assert done.returncode == 0, done.stderr
     name = study_name("smoke", f"folder:{pictures}")
     values = json.loads((tmp_path / f"out/runs/{name}/pruned-seed0/metrics.json").read_text())
     assert "no factors" in values["note"] and "mig" not in values
-    assert (tmp_path / f"out/figures/{name}/traversals.png").exists()
+    figures = tmp_path / f"out/figures/{name}"
+    assert (figures / "traversals.png").exists() and (figures / "unit_cards.png").exists()
+    assert (figures / "recurrence.csv").read_text().count("of 1") >= 2
     report = (tmp_path / f"out/runs/{name}/report.html").read_text()
-    assert "has no factors" in report
+    assert "has no factors" in report and "A card per unit" in report and "Unit cards: traversal" in report
+    assert report.count("of the active units recur in every other seed (2 seeds") == 2  # the answer, and section 4
     Image.new("RGB", (80, 70)).save(pictures / "000.png")
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "runs").rglob("*") if path.is_file()}
     done = dyga("reproduce", "--profile", "smoke", "--dataset", f"folder:{pictures}", *out)

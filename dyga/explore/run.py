@@ -19,6 +19,7 @@ from dyga.extensions import Extension, build_model
 from dyga.kept import first_stage_of, same_contents
 from dyga.method.diffusion import to_images, to_tensor
 from dyga.method.first_stages import FIRST_STAGES
+from dyga.metrics import active_mask
 from dyga.provenance import checkout
 
 PRETRAINED = "pretrained:"
@@ -331,12 +332,6 @@ def _pretrained(name: str) -> Path:
     if name not in folders:
         raise ValueError(f"{name}: there is no such model: valid are {', '.join(folders)}")
     return folders[name]
-
-
-def active_mask(codes: np.ndarray) -> np.ndarray:
-    """Codes (n, units) -> (units,) bool: units with at least 5% of the largest standard deviation. Pruned units have none."""
-    spread = codes.std(axis=0)
-    return spread >= 0.05 * spread.max()
 
 
 def project(features: np.ndarray, mean: np.ndarray, axis: np.ndarray) -> np.ndarray:

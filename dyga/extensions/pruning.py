@@ -185,12 +185,12 @@ def nonlinear_dependence(scalars: Tensor) -> Tensor:
     return torch.maximum(explained, explained.T).fill_diagonal_(0)
 
 
-def explained_variance(scalars: Tensor, numbers: Tensor) -> Tensor:
+def explained_variance(scalars: Tensor, numbers: Tensor, num_bins: int = NUM_BINS) -> Tensor:
     """Correlation ratio: the share of the variance of each of `numbers` (n, k) that each unit of scalars (n, units, 1 or 2)
     explains, (k, units); 0 where either is constant.
 
-    A unit's scalars are cut into 100 bins of equal counts (10 by 10 for two scalars); the prediction is the bin's mean. The
-    share is adjusted for the number of bins, so that it is about 0 for unrelated numbers.
+    A unit's scalars are cut into `num_bins` bins of equal counts (10 by 10 for two scalars and 100 bins); the prediction is the
+    bin's mean. The share is adjusted for the number of bins, so that it is about 0 for unrelated numbers.
     """
     numbers = _standard(numbers)
     count, constant = len(numbers), numbers.square().mean(dim=0) < 0.5
@@ -199,12 +199,12 @@ def explained_variance(scalars: Tensor, numbers: Tensor) -> Tensor:
         varying = [scalar for scalar in scalars[:, unit].T if scalar.std() > 0]
         place = torch.zeros(count, dtype=torch.int64)
         for scalar in varying:
-            bins = round(NUM_BINS ** (1 / len(varying)))
+            bins = round(num_bins ** (1 / len(varying)))
             place = place * bins + scalar.argsort().argsort() * bins // count
         if varying:
-            sizes = place.bincount(minlength=NUM_BINS).clamp(min=1)[:, None]
-            means = torch.zeros(NUM_BINS, numbers.shape[1]).index_add_(0, place, numbers) / sizes
-            residual = (numbers - means[place]).square().sum(dim=0) / max(count - NUM_BINS, 1)
+            sizes = place.bincount(minlength=num_bins).clamp(min=1)[:, None]
+            means = torch.zeros(num_bins, numbers.shape[1]).index_add_(0, place, numbers) / sizes
+            residual = (numbers - means[place]).square().sum(dim=0) / max(count - num_bins, 1)
             explained[:, unit] = (1 - residual).clamp(min=0).masked_fill(constant, 0)
     return explained
 

@@ -1,6 +1,6 @@
 """Disentanglement metrics. Each is a function of codes (n, units) and factors (n, factors) with a typed result."""
 
-from dyga.metrics._checks import varied_rows
+from dyga.metrics._checks import active_mask, varied_rows
 from dyga.metrics.dci import DCI, dci
 from dyga.metrics.diagnosis import CodeDiagnosis, diagnose
 from dyga.metrics.downstream import SampleEfficiency, sample_efficiency
@@ -15,10 +15,12 @@ from dyga.metrics.r_squared import RSquared, r_squared
 from dyga.metrics.sap import SAP, sap
 from dyga.metrics.table import Scores, evaluate, evaluate_with_intervals
 from dyga.metrics.tad import TotalAUROCDifference, total_auroc_difference
+from dyga.metrics.udr import UDR, udr
 
 __all__ = [
     "DCI",
     "SAP",
+    "UDR",
     "AnchorPurity",
     "BetaVAEScore",
     "CodeDiagnosis",
@@ -34,6 +36,7 @@ __all__ = [
     "SampleEfficiency",
     "Scores",
     "TotalAUROCDifference",
+    "active_mask",
     "anchor_purity",
     "beta_vae_score",
     "dci",
@@ -54,6 +57,7 @@ __all__ = [
     "sample_efficiency",
     "sap",
     "total_auroc_difference",
+    "udr",
     "unit_order",
     "varied_rows",
 ]

@@ -128,6 +128,24 @@ def standardised(codes: np.ndarray, reference: np.ndarray) -> np.ndarray:
     return (codes - reference.mean(axis=0)) / np.where(deviation > 0, deviation, 1.0)
 
 
+def absolute_correlations(codes: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Absolute Pearson correlation (units, columns) of codes (n, units) and values (n, columns), 0 for a constant unit."""
+    constant = (codes == codes[:1]).all(axis=0)
+    codes, values = codes - codes.mean(axis=0), values - values.mean(axis=0)
+    codes[:, constant] = 0.0
+    norm = np.linalg.norm(codes, axis=0)
+    return np.abs((codes / np.where(norm > 0, norm, 1.0)).T @ (values / np.linalg.norm(values, axis=0))).clip(max=1.0)
+
+
+def active_mask(codes: np.ndarray) -> np.ndarray:
+    """Codes (n, units) -> (units,) bool: units with at least 5% of the largest standard deviation. Pruned units have none.
+
+    Of units with several scalars, (n, units, scalars), the scalar that varies most counts.
+    """
+    spread = codes.std(axis=0).reshape(codes.shape[1], -1).max(axis=1)
+    return spread >= 0.05 * spread.max()
+
+
 @contextmanager
 def convergence_warnings_ignored() -> Iterator[None]:
     """Ignore scikit-learn's ConvergenceWarning. The protocols stop at the default number of iterations, converged or not."""

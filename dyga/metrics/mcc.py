@@ -6,7 +6,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 from scipy.stats import rankdata
 
-from dyga.metrics._checks import checked, checked_integers, train_rows
+from dyga.metrics._checks import absolute_correlations, checked, checked_integers, train_rows
 
 
 @dataclass(frozen=True)
@@ -33,18 +33,9 @@ def mcc(codes: np.ndarray, factors: np.ndarray, *, num_train: int = 10_000, seed
     codes, labels = checked(codes, factors)
     rows = train_rows(labels, seed, num_train)
     codes, values = codes[rows], checked_integers(factors, "factors")[rows].astype(float)
-    pearson = _correlations(codes, values)
-    spearman = _correlations(rankdata(codes, axis=0), rankdata(values, axis=0))
+    pearson = absolute_correlations(codes, values)
+    spearman = absolute_correlations(rankdata(codes, axis=0), rankdata(values, axis=0))
     return MeanCorrelation(_assigned_mean(pearson), _assigned_mean(spearman), pearson, spearman)
-
-
-def _correlations(codes: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Absolute Pearson correlation (units, factors) of codes (n, units) and values (n, factors)."""
-    constant = (codes == codes[:1]).all(axis=0)
-    codes, values = codes - codes.mean(axis=0), values - values.mean(axis=0)
-    codes[:, constant] = 0.0
-    norm = np.linalg.norm(codes, axis=0)
-    return np.abs((codes / np.where(norm > 0, norm, 1.0)).T @ (values / np.linalg.norm(values, axis=0))).clip(max=1.0)
 
 
 def _assigned_mean(matrix: np.ndarray) -> float:

@@ -10,7 +10,7 @@ from dyga.plots.charts import (
     sample_efficiency,
     training_curves,
 )
-from dyga.plots.images import attention_maps, data_grid, interchange, traversal
+from dyga.plots.images import attention_maps, data_grid, interchange, traversal, unit_cards
 from dyga.plots.schematic import method
 
 __all__ = [
@@ -31,4 +31,5 @@ __all__ = [
     "sample_efficiency",
     "training_curves",
     "traversal",
+    "unit_cards",
 ]

@@ -132,3 +132,28 @@ def attention_maps(images: np.ndarray, maps: np.ndarray, labels: Sequence[str]) 
     bar.outline.set_visible(False)
     bar.ax.tick_params(length=0)
     return figure
+
+
+@styled
+def unit_cards(cards: Sequence[tuple]) -> Figure:
+    """A card per unit: (title, lowest, highest, traversal, change, note), as `dyga.explore.cards.unit_cards` makes them.
+
+    Lowest and highest (a few images each) and the traversal (n, H, W, 3) are uint8. The change (H, W), in grey levels, is a heat
+    map scaled to its own maximum, which is written below. ValueError without cards.
+    """
+    if not cards:
+        raise ValueError("unit_cards: nothing to draw, give at least one card")
+    side = 0.68
+    figure = new_figure(WIDTH, (2 * side + 0.46) * len(cards), "Unit cards: traversal, extreme images and mean change")
+    panels = figure.subplots(len(cards), 2, squeeze=False, width_ratios=[4.5, 1])
+    for (left, right), (title, lowest, highest, traversal, change, note) in zip(panels, cards, strict=True):
+        gap = np.full_like(lowest[:1], 255)
+        rows = [traversal, np.concatenate([lowest, gap, highest])]
+        centres, _ = _mosaic(left, rows)
+        left.set_yticks(centres, ["traversal", "lowest and\nhighest codes"])
+        left.set_title(f"{title}; {note}", loc="left", fontsize=9.5)
+        right.imshow(change, cmap="magma", vmin=0)
+        right.set(xticks=[], yticks=[])
+        right.grid(False)
+        right.set_xlabel(f"change, up to {change.max():.0f}", fontsize=9)
+    return figure

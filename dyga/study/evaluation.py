@@ -11,7 +11,7 @@ from safetensors.numpy import save
 from dyga import metrics
 from dyga.config import Config
 from dyga.data import Dataset
-from dyga.explore.run import GRID_SIZE, Run, active_mask, project
+from dyga.explore.run import GRID_SIZE, Run, project
 from dyga.method.diffusion import to_tensor
 from dyga.provenance import locked, write_atomically, write_json
 from dyga.seeds import sample_rows
@@ -94,7 +94,7 @@ def score(codes: np.ndarray, features: np.ndarray, factors: np.ndarray, names: S
     train = {"num_train": sizes["num_train"], "seed": 0}
     dci = metrics.dci(codes, factors, **sizes, seed=0, estimator=config.dci_estimator)
     nmi = metrics.nmi(codes, factors, **train).matrix
-    active = active_mask(codes)
+    active = metrics.active_mask(codes)
     purity = np.full(len(active), np.nan)
     neighbours = min(10, sizes["num_train"] - 1)
     purity[active] = metrics.knn_purity(features[:, active], factors, neighbours=neighbours, **train).per_unit

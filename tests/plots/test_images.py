@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.text import Text
 from plot_examples import NAMES, random_images
 
 from dyga import plots
@@ -63,6 +64,23 @@ def test_names_above_many_columns_are_slanted_and_inside_the_figure(columns, sla
     assert slant or all(first.x1 <= second.x0 for first, second in pairwise(boxes))
 
 
+def test_a_unit_card_shows_its_images_and_where_they_change():
+    change = np.zeros((64, 64))
+    change[10, 20] = 37.4
+    pictures = (random_images(4), random_images(4, seed=1), random_images(7, seed=2))
+    cards = [(f"unit {u}", *pictures, change, "near-twins: none") for u in (3, 5)]
+    figure = plots.unit_cards(cards)
+    titles = [axes.get_title(loc="left") for axes in figure.axes[::2]]
+    assert len(figure.axes) == 4 and titles == ["unit 3; near-twins: none", "unit 5; near-twins: none"]
+    canvas = figure.axes[0].images[0].get_array()
+    assert (canvas[:64, :64, :3] == pictures[2][0]).all() and (canvas[66:130, :64, :3] == pictures[0][0]).all()
+    assert (canvas[66:130, -64:, :3] == pictures[1][3]).all()
+    heat = figure.axes[1]
+    assert np.array_equal(heat.images[0].get_array(), change) and heat.get_xlabel() == "change, up to 37"
+    boxes = [text.get_window_extent() for text in figure.findobj(Text) if text.get_text()]
+    assert max(box.x1 for box in boxes) <= figure.bbox.x1 + 1 and min(box.x0 for box in boxes) >= 0
+
+
 @pytest.mark.parametrize(
     ("draw", "message"),
     [
@@ -71,6 +89,7 @@ def test_names_above_many_columns_are_slanted_and_inside_the_figure(columns, sla
         (lambda: plots.data_grid([random_images(2) / 255], ["a"]), "row 'a' is float64"),
         (lambda: plots.traversal([random_images(2), random_images(2)[:, :32]], ["a", "b"]), r"row 'b'.*\(2, 32, 64, 3\)"),
         (lambda: plots.attention_maps(random_images(2), np.ones((2, 3, 4, 4)), ["a"]), "m=1 labels"),
+        (lambda: plots.unit_cards([]), "at least one card"),
     ],
 )
 def test_bad_input_is_an_error(draw, message):
