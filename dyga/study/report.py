@@ -9,14 +9,11 @@ from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 
-import nbformat
 import numpy as np
 import pandas as pd
 from matplotlib.font_manager import FontProperties
 from matplotlib.mathtext import math_to_image
-from nbconvert import HTMLExporter
 from PIL import Image
-from pygments.formatters import HtmlFormatter
 
 from dyga.provenance import write_atomically
 from dyga.study import layout
@@ -167,6 +164,10 @@ def _latex(text: str) -> str:
 def _body(executed: Path, code: bool) -> str:
     """A notebook's prose and outputs as HTML: figures inside it, no widgets (each has a picture beside it),
     no scripts, no progress bars; the code only on request, and with it the cells tagged `notebook-only`."""
+    # Imported here, since they take seconds and the notebooks import this file.
+    import nbformat
+    from nbconvert import HTMLExporter
+
     notebook = nbformat.read(executed, as_version=4)
     notebook.metadata.pop("widgets", None)
     notebook.cells = [cell for cell in notebook.cells if code or "notebook-only" not in cell.metadata.get("tags", [])]
@@ -195,7 +196,7 @@ def _equation(found: re.Match) -> str:
     return f'<img alt="{html.escape(latex)}" src="{address}"{size}>'
 
 
-def _shown(output: nbformat.NotebookNode) -> bool:
+def _shown(output: Mapping) -> bool:
     kinds = list(output.get("data", {}))
     return output.get("name") != "stderr" and not any(
         kind.startswith("application/vnd.jupyter.widget") or kind == "application/javascript" for kind in kinds
@@ -218,6 +219,8 @@ def page(path: Path, title: str, content: str, style: str = STYLE) -> Path:
 
 def notebook_html(executed: Path, path: Path) -> Path:
     """One executed notebook, code included, as one HTML file that needs nothing from outside."""
+    from pygments.formatters import HtmlFormatter
+
     style = STYLE + HtmlFormatter(style="friendly").get_style_defs(".highlight") + "\n.highlight { background: none; }"
     return page(Path(path), Path(executed).stem, _body(Path(executed), code=True), style)
 
