@@ -144,6 +144,16 @@ def test_a_notebook_says_which_one_to_run_first(tmp_path):
     assert sentence.startswith("rooms3d-smoke is not trained yet (") and sentence.endswith("Run notebook 02_training first.")
 
 
+def test_the_explorers_show_the_model_of_the_project_before_any_training(tmp_path):
+    done = dyga("reproduce", "--profile", "smoke", "--notebooks", "06", "--out", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    executed = nbformat.read(tmp_path / "runs/rooms3d-smoke/notebooks/06_latent_traversal.ipynb", as_version=4)
+    printed = "".join(output.get("text", "") for cell in executed.cells for output in cell.get("outputs", []))
+    assert "Until then, this is the model that comes with the project." in printed and "run pruned-seed" in printed
+    assert (tmp_path / "figures/rooms3d-pretrained/traversals.png").exists()
+    assert not (tmp_path / "figures/rooms3d-smoke").exists()
+
+
 def test_the_notebook_about_models_of_ones_own_needs_no_study(tmp_path):
     done = dyga("reproduce", "--profile", "smoke", "--notebooks", "09", "--out", str(tmp_path))
     assert done.returncode == 0, done.stderr
