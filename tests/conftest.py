@@ -42,6 +42,7 @@ def study(tmp_path_factory) -> Path:
     return out
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests of one file run in one process. So do all tests with the study, which some of them change for a while."""
     for item in items:
