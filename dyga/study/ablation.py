@@ -1,7 +1,7 @@
 """Ablation: paired comparisons of variants with and without an idea, over seeds."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -78,8 +78,7 @@ def _measure(run: Run, scores: list[dict]) -> dict:
     info = metrics.infomec(saved["codes"], data.factors[saved["rows"]], num_train=run.metrics["num_train"], seed=0)
     moves = {r["moved"] for r in scores}
     isolated = {moved: np.nanmean([r["isolated"] for r in scores if r["moved"] == moved]) for moved in moves}
-    images = data.images[sample_rows(len(data.images), min(256, len(data.images)), seed=9)].astype(float)
-    decoded = run.decode(run.encode(images.astype(np.uint8)))
+    images, decoded = decoded_copies(run)
     values = run.metrics | {
         "infomodularity": info.modularity,
         "infocompactness": info.compactness,
@@ -88,9 +87,22 @@ def _measure(run: Run, scores: list[dict]) -> dict:
         "interchange_all": isolated["interchange, all units"],
         "reconstruction": np.abs(decoded - images).mean() / 255,
     }
-    second, best = np.sort(np.array(run.metrics["nmi"]), axis=0)[-2:]
-    row: dict = {title: float(values[name]) for name, title in MEASURES.items()}
-    for name, first, next_best in zip(data.factor_names, best, second, strict=True):
+    return named(values, data.factor_names)
+
+
+def decoded_copies(run: Run) -> tuple[np.ndarray, np.ndarray]:
+    """256 images of the run's data and what the run decodes from their features, both (256, 64, 64, 3) float from 0 to 255."""
+    data = run.data
+    images = data.images[sample_rows(len(data.images), min(256, len(data.images)), seed=9)]
+    return images.astype(float), run.decode(run.encode(images)).astype(float)
+
+
+def named(values: Mapping, factor_names: Sequence[str]) -> dict[str, float]:
+    """Those of the `MEASURES` that `values` has, by their titles, and from its `nmi` (units, factors) each factor's best unit and
+    that unit's lead."""
+    second, best = np.sort(np.array(values["nmi"]), axis=0)[-2:]
+    row: dict = {title: float(values[name]) for name, title in MEASURES.items() if name in values}
+    for name, first, next_best in zip(factor_names, best, second, strict=True):
         row |= {f"best: {name}": float(first), f"lead: {name}": float(first - next_best)}
     return row
 
@@ -110,7 +122,7 @@ def answers(runs: pd.DataFrame, measures: tuple[str, ...]) -> pd.DataFrame:
     """
     rows = []
     for question, with_it, without in COMPARISONS:
-        a, b = (_by_seed(runs, names.split("+"), list(measures)) for names in (with_it, without))
+        a, b = (by_seed(runs, names.split("+"), list(measures)) for names in (with_it, without))
         seeds = a.index.intersection(b.index)
         if len(seeds) < 2:
             continue
@@ -131,7 +143,7 @@ def answers(runs: pd.DataFrame, measures: tuple[str, ...]) -> pd.DataFrame:
     return found
 
 
-def _by_seed(runs: pd.DataFrame, variants: list[str], measures: list[str]) -> pd.DataFrame:
+def by_seed(runs: pd.DataFrame, variants: list[str], measures: list[str]) -> pd.DataFrame:
     """The variants' mean of each measure, for the seeds that all of them have."""
     rows = runs[runs["variant"].isin(variants)].groupby("seed")
     return rows[measures].mean()[rows.size() == len(variants)]
