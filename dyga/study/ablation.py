@@ -65,36 +65,37 @@ def measure(run: Run) -> dict:
     reconstruction error is the mean absolute difference of 256 pictures, in shares of the range.
     ValueError without factors or the study's factor classifier and first stage.
     """
-    scores = intervention_scores(run)
+    images = decoded_scores(run)
     with locked(run.folder):
         path = run.folder / "ablation.json"
         if not path.exists():
-            write_json(path, _measure(run, scores))
+            write_json(path, _measure(run, images))
         return json.loads(path.read_text())
 
 
-def _measure(run: Run, scores: list[dict]) -> dict:
+def _measure(run: Run, images: dict[str, float]) -> dict:
     saved, data = run.projection, run.data
     info = metrics.infomec(saved["codes"], data.factors[saved["rows"]], num_train=run.metrics["num_train"], seed=0)
-    moves = {r["moved"] for r in scores}
-    isolated = {moved: np.nanmean([r["isolated"] for r in scores if r["moved"] == moved]) for moved in moves}
-    images, decoded = decoded_copies(run)
-    values = run.metrics | {
+    information = {
         "infomodularity": info.modularity,
         "infocompactness": info.compactness,
         "infoexplicitness": info.explicitness,
-        "interchange_one": isolated["interchange, one unit"],
-        "interchange_all": isolated["interchange, all units"],
-        "reconstruction": np.abs(decoded - images).mean() / 255,
     }
-    return named(values, data.factor_names)
+    return named(run.metrics | information | images, data.factor_names)
 
 
-def decoded_copies(run: Run) -> tuple[np.ndarray, np.ndarray]:
-    """256 images of the run's data and what the run decodes from their features, both (256, 64, 64, 3) float from 0 to 255."""
-    data = run.data
+def decoded_scores(run: Run) -> dict[str, float]:
+    """What decoded images say: isolated interchange, the mean absolute error and the PSNR of 256 images."""
+    data, records = run.data, intervention_scores(run)
+    isolated = {r["moved"]: [s["isolated"] for s in records if s["moved"] == r["moved"]] for r in records}
     images = data.images[sample_rows(len(data.images), min(256, len(data.images)), seed=9)]
-    return images.astype(float), run.decode(run.encode(images)).astype(float)
+    errors = run.decode(run.encode(images)).astype(float) - images
+    return {
+        "interchange_one": float(np.nanmean(isolated["interchange, one unit"])),
+        "interchange_all": float(np.nanmean(isolated["interchange, all units"])),
+        "reconstruction": float(np.abs(errors).mean() / 255),
+        "psnr": float(10 * np.log10(255**2 / np.square(errors).mean())),
+    }
 
 
 def named(values: Mapping, factor_names: Sequence[str]) -> dict[str, float]:

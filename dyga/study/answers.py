@@ -98,6 +98,14 @@ def in_words(found: pd.DataFrame, world: str = ALL) -> list[str]:
     ]
 
 
+def of_world(runs: pd.DataFrame, world: str) -> list[str]:
+    """What the planned study says of one world, as Markdown; empty if it has no run of it."""
+    if not (runs["world"] == world).any():
+        return []
+    lead = f"The planned study, with runs of its own on seeds that nothing was tuned on, says of {world}:"
+    return ["", lead, "", *in_words(answers(runs, read_plan()), world)]
+
+
 def section(runs: pd.DataFrame, plan: Plan) -> str:
     """The results as Markdown: how many runs there are; for each part its answers, in words and as a table, and its scores."""
     done, planned = len(runs.drop_duplicates(["world", "variant", "seed", "steps"])), len(plan.configs())

@@ -75,20 +75,19 @@ def measure(run: Run, plan: Plan) -> dict[str, float]:
     A model whose images have correlated factors is scored on the images of another world, with the axes of its own ones; its
     scores on its own images have ", own images" in their names.
     """
-    config, data, scores = run.config, run.data, run.metrics
-    values = ablation.measure(run)
+    config, names, scores = run.config, run.data.factor_names, run.metrics
+    decoded = ablation.decoded_scores(run)
+    values = ablation.named(scores | decoded, names)
     if plan.worlds[config.dataset] != config.dataset:
         scores = _scores_on(run, plan.worlds[config.dataset])
-        measured = ablation.named(scores, data.factor_names)
+        measured = ablation.named(scores, names)
         values |= {f"{name}, own images": values[name] for name in measured} | measured
     values |= {"informativeness": scores["dci_informativeness"], "active units": float(sum(scores["active"]))}
     for unit in np.flatnonzero(scores["active"]).tolist():
         values[f"purity: unit {unit}"] = scores["knn_purity_per_unit"][unit]
-        values |= {f"nmi: {name}, unit {unit}": scores["nmi"][unit][i] for i, name in enumerate(data.factor_names)}
-    decoded = {f"decoded accuracy: {r['factor']}": r["decoded_accuracy"] for r in intervention_scores(run)}
-    images, copies = ablation.decoded_copies(run)
-    values |= decoded | {"decoded accuracy": np.mean([*decoded.values()])}
-    values["PSNR"] = 10 * np.log10(255**2 / np.square(copies - images).mean())
+        values |= {f"nmi: {name}, unit {unit}": scores["nmi"][unit][i] for i, name in enumerate(names)}
+    read = {f"decoded accuracy: {r['factor']}": r["decoded_accuracy"] for r in intervention_scores(run)}
+    values |= read | {"decoded accuracy": float(np.mean([*read.values()])), "PSNR": decoded["psnr"]}
     return values | _regressions(run, plan.ordered(config.dataset))
 
 
