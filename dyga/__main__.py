@@ -7,29 +7,23 @@ from typing import NoReturn
 
 from dyga.config import (
     DATASETS,
-    DEFAULT_VARIANTS,
     OWN,
     PROFILES,
     VARIANTS,
     Config,
     check_batch,
-    check_name,
-    check_variants,
-    check_writable,
     describe_settings,
     existing_dataset,
     make_config,
     parse_changes,
     parse_numbers,
-    parse_variants,
     study_name,
 )
 from dyga.processes import end_interrupted, end_on_signals, end_with_parent
 from dyga.provenance import checkout
-from dyga.study import score_command
+from dyga.study import reproduce_command, score_command
 
 ROOT = checkout() or Path.cwd()
-LAST_NOTEBOOK = 9
 
 
 class Parser(argparse.ArgumentParser):
@@ -121,13 +115,7 @@ def _add_options(command: argparse.ArgumentParser, name: str) -> None:
     if name in ("train", "first-stage", "factor-classifier", "baselines"):
         command.add_argument("--folder", help="where to (default: runs/<dataset>-<profile>/...)")
     if name == "reproduce":
-        sets = "all (the first seven) or ablation (every one)"
-        command.add_argument("--variants", default=",".join(DEFAULT_VARIANTS), help=f"{', '.join(VARIANTS)}, {sets}")
-        command.add_argument("--seeds", default="0", help="as 0,1 or 0-4")
-        command.add_argument("--notebooks", help="as 03,04 (default: all but 09, which needs no study)")
-        command.add_argument("--name", default="", help="the study's folder (default: <dataset>-<profile>+<what was set>)")
-        command.add_argument("--out", help="a folder for runs/, figures/ and data/ instead of this checkout")
-        command.add_argument("--check", action="store_true", help="check the options, write nothing")
+        reproduce_command.add_options(command)
 
 
 def _add_set(command: argparse.ArgumentParser) -> None:
@@ -165,17 +153,7 @@ def _check(options: argparse.Namespace) -> None:
         options.config = _config(options)
         check_batch(options.config)
     if options.command == "reproduce":
-        variants = parse_variants(options.variants)
-        configs = [make_config(options.profile, options.dataset, variant, changes=options.set) for variant in variants]
-        check_variants(configs)
-        check_batch(configs[0])
-        if options.name:
-            check_name(options.name)
-        parse_numbers(options.seeds, "seeds", 0, 10_000)
-        if options.notebooks:
-            parse_numbers(options.notebooks, "notebooks", 1, LAST_NOTEBOOK)
-        options.out = options.out and str(Path(options.out).expanduser().resolve())
-        check_writable(Path(options.out) if options.out else ROOT)
+        reproduce_command.check_options(options)
 
 
 def _config(options: argparse.Namespace) -> Config:
@@ -188,23 +166,6 @@ def _config(options: argparse.Namespace) -> Config:
 
 def _data_dir(options: argparse.Namespace) -> Path | None:
     return Path(options.data_dir) if options.data_dir else None
-
-
-def reproduce(options: argparse.Namespace) -> None:
-    """Train the variants and regenerate every figure, table and the report."""
-    if options.check:
-        return
-    from dyga.study.reproduce import reproduce
-    from dyga.study.study import Study
-
-    root = Path(options.out).resolve() if options.out else ROOT
-    data_dir = options.data_dir or (str(root / "data") if options.out else "")
-    study = Study(
-        options.dataset, options.profile, options.variants, options.seeds, str(root), data_dir, options.set, options.name
-    )
-    numbers = parse_numbers(options.notebooks, "notebooks", 1, LAST_NOTEBOOK) if options.notebooks else None
-    page = reproduce(study, numbers)
-    print(f"report: {page}\nfigures: {study.figures}")
 
 
 def train(options: argparse.Namespace) -> None:
@@ -333,7 +294,7 @@ def settings(options: argparse.Namespace) -> None:
 
 
 COMMANDS = {
-    "reproduce": reproduce,
+    "reproduce": reproduce_command.reproduce,
     "train": train,
     "first-stage": first_stage,
     "factor-classifier": factor_classifier,

@@ -61,17 +61,22 @@ def write_json(path: Path, value) -> None:
     write_atomically(path, json.dumps(value, indent=1) + "\n")
 
 
+class InUse(RuntimeError):
+    """Another process works in the folder."""
+
+
 @contextmanager
-def locked(folder: Path, patience: float = 60.0) -> Iterator[None]:
-    """Locks `folder` (created if missing) for one process. RuntimeError if another still holds it after `patience` seconds."""
+def locked(folder: Path, patience: float = 60.0, name: str = ".lock") -> Iterator[None]:
+    """Locks `folder` (created if missing) for one process, by a file of this name. `InUse` if another still holds it after
+    `patience` seconds."""
     from filelock import FileLock, Timeout  # imported here: the command line checks its options with the standard library only
 
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock")
+    lock = FileLock(folder / name)
     try:
         lock.acquire(timeout=patience, poll_interval=0.2)
     except Timeout:
-        raise RuntimeError(f"{folder} is in use by another run: wait for it or stop it") from None
+        raise InUse(f"{folder} is in use by another run: wait for it or stop it") from None
     try:
         yield
     finally:

@@ -35,6 +35,7 @@ WRONG = {
         ["--set", "anchoring=0", "--variants", "skip_dropout,full"],
         "the variants skip_dropout and full are the same",
     ),
+    "plan": (["--variants", "plan", "--seeds", "1"], "--seeds: the plan says it; valid with --variants plan are --out"),
     "study's name": (["--name", "a/b"], "name 'a/b': valid are letters, digits"),
     "out is a file": (["--out", str(ROOT / "LICENSE")], "is not a folder that can be written to"),
 }

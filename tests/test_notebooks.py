@@ -44,6 +44,8 @@ FIGURES += [
 ]
 FIGURES += ["metric_curves", "figure2b_anchor_selection", "figure1_anchors", "figure3_interchange", "figure4_attention"]
 FIGURES += ["ablation_differences", "unit_cards"]
+if (ROOT / "figures" / "reference" / "study.csv").exists():
+    FIGURES.append("planned_differences")
 TABLES = [
     "paired",
     "baselines",

@@ -8,6 +8,7 @@ from dyga.plots.charts import (
     heat_map,
     metric_curves,
     sample_efficiency,
+    seed_differences,
     training_curves,
 )
 from dyga.plots.images import attention_maps, data_grid, interchange, traversal, unit_cards
@@ -29,6 +30,7 @@ __all__ = [
     "method",
     "metric_curves",
     "sample_efficiency",
+    "seed_differences",
     "training_curves",
     "traversal",
     "unit_cards",

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from dyga.metrics import unit_order
-from dyga.plots.style import GREY, INK, PALETTE, WIDTH, panel_grid, styled, variant_styles, words
+from dyga.plots.style import FAINT, GREY, INK, PALETTE, WIDTH, panel_grid, styled, variant_styles, words
 
 
 @styled
@@ -210,6 +210,46 @@ def differences(rows: Mapping[str, Mapping[str, tuple[float, float, float]]]) ->
         axes.xaxis.set_major_locator(MaxNLocator(3))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:+.2g}" if value else "0"))
         axes.grid(False, axis="x")
+    return figure
+
+
+@styled
+def seed_differences(
+    points: Mapping[str, Mapping[str, Sequence[float]]],
+    intervals: Mapping[str, Mapping[str, tuple[float, float, float]]],
+    smallest: float,
+) -> Figure:
+    """Paired differences: a block of rows per question, a row per world, and one dot per seed.
+
+    `points` is {question: {world: [difference per seed]}}, `intervals` {question: {row: (mean, low, high)}}; rows that are no
+    world, as "all worlds", are drawn in black. Infinite intervals are left out. The grey band is plus and minus `smallest`.
+    """
+    worlds = list(dict.fromkeys(world for found in points.values() for world in found))
+    colours = dict(zip(worlds, PALETTE, strict=False))
+    lines = [(question, name) for question, found in intervals.items() for name in found]
+    height = 0.17 * len(lines) + 0.3 * len(intervals) + 0.9
+    figure, (axes,) = panel_grid(min(1, len(lines)), height, "Differences by question and world, one dot per seed, 95% intervals")
+    axes.axvspan(-smallest, smallest, color=FAINT, linewidth=0)
+    axes.axvline(0, color=GREY, linewidth=1)
+    place, ticks = 0.0, {}
+    for question, found in intervals.items():
+        ticks[question[:1].upper() + question[1:]] = place + (len(found) - 1) / 2
+        for name, (mean, low, high) in found.items():
+            colour = colours.get(name, INK)
+            values = points.get(question, {}).get(name, ())
+            axes.scatter(values, np.full(len(values), place), s=16, color=colour, alpha=0.6, linewidths=0, zorder=3)
+            if np.isfinite([low, high]).all():
+                axes.plot([low, high], [place, place], color=colour, linewidth=1.6 if name in colours else 2.6)
+                axes.plot([mean], [place], "|" if name in colours else "D", color=colour, markersize=7, zorder=4)
+            place += 1
+        place += 1.2
+    axes.set(yticks=list(ticks.values()), yticklabels=list(ticks), ylim=(place - 1, -1), xlabel="Difference (right: better)")
+    axes.tick_params(axis="y", labelsize=8, length=0)
+    axes.grid(False, axis="y")
+    others = {name: INK for _, name in lines if name not in colours}
+    for name, colour in {**others, **colours}.items():
+        axes.plot([], [], "o-", color=colour, markersize=4, label=name)
+    figure.legend(loc="outside lower center", ncols=5)
     return figure
 
 

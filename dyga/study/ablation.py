@@ -1,7 +1,7 @@
 """Ablation: paired comparisons of variants with and without an idea, over seeds."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -65,32 +65,45 @@ def measure(run: Run) -> dict:
     reconstruction error is the mean absolute difference of 256 pictures, in shares of the range.
     ValueError without factors or the study's factor classifier and first stage.
     """
-    scores = intervention_scores(run)
+    images = decoded_scores(run)
     with locked(run.folder):
         path = run.folder / "ablation.json"
         if not path.exists():
-            write_json(path, _measure(run, scores))
+            write_json(path, _measure(run, images))
         return json.loads(path.read_text())
 
 
-def _measure(run: Run, scores: list[dict]) -> dict:
+def _measure(run: Run, images: dict[str, float]) -> dict:
     saved, data = run.projection, run.data
     info = metrics.infomec(saved["codes"], data.factors[saved["rows"]], num_train=run.metrics["num_train"], seed=0)
-    moves = {r["moved"] for r in scores}
-    isolated = {moved: np.nanmean([r["isolated"] for r in scores if r["moved"] == moved]) for moved in moves}
-    images = data.images[sample_rows(len(data.images), min(256, len(data.images)), seed=9)].astype(float)
-    decoded = run.decode(run.encode(images.astype(np.uint8)))
-    values = run.metrics | {
+    information = {
         "infomodularity": info.modularity,
         "infocompactness": info.compactness,
         "infoexplicitness": info.explicitness,
-        "interchange_one": isolated["interchange, one unit"],
-        "interchange_all": isolated["interchange, all units"],
-        "reconstruction": np.abs(decoded - images).mean() / 255,
     }
-    second, best = np.sort(np.array(run.metrics["nmi"]), axis=0)[-2:]
-    row: dict = {title: float(values[name]) for name, title in MEASURES.items()}
-    for name, first, next_best in zip(data.factor_names, best, second, strict=True):
+    return named(run.metrics | information | images, data.factor_names)
+
+
+def decoded_scores(run: Run) -> dict[str, float]:
+    """What decoded images say: isolated interchange, the mean absolute error and the PSNR of 256 images."""
+    data, records = run.data, intervention_scores(run)
+    isolated = {r["moved"]: [s["isolated"] for s in records if s["moved"] == r["moved"]] for r in records}
+    images = data.images[sample_rows(len(data.images), min(256, len(data.images)), seed=9)]
+    errors = run.decode(run.encode(images)).astype(float) - images
+    return {
+        "interchange_one": float(np.nanmean(isolated["interchange, one unit"])),
+        "interchange_all": float(np.nanmean(isolated["interchange, all units"])),
+        "reconstruction": float(np.abs(errors).mean() / 255),
+        "psnr": float(10 * np.log10(255**2 / np.square(errors).mean())),
+    }
+
+
+def named(values: Mapping, factor_names: Sequence[str]) -> dict[str, float]:
+    """Those of the `MEASURES` that `values` has, by their titles, and from its `nmi` (units, factors) each factor's best unit and
+    that unit's lead."""
+    second, best = np.sort(np.array(values["nmi"]), axis=0)[-2:]
+    row: dict = {title: float(values[name]) for name, title in MEASURES.items() if name in values}
+    for name, first, next_best in zip(factor_names, best, second, strict=True):
         row |= {f"best: {name}": float(first), f"lead: {name}": float(first - next_best)}
     return row
 
@@ -110,7 +123,7 @@ def answers(runs: pd.DataFrame, measures: tuple[str, ...]) -> pd.DataFrame:
     """
     rows = []
     for question, with_it, without in COMPARISONS:
-        a, b = (_by_seed(runs, names.split("+"), list(measures)) for names in (with_it, without))
+        a, b = (by_seed(runs, names.split("+"), list(measures)) for names in (with_it, without))
         seeds = a.index.intersection(b.index)
         if len(seeds) < 2:
             continue
@@ -131,7 +144,7 @@ def answers(runs: pd.DataFrame, measures: tuple[str, ...]) -> pd.DataFrame:
     return found
 
 
-def _by_seed(runs: pd.DataFrame, variants: list[str], measures: list[str]) -> pd.DataFrame:
+def by_seed(runs: pd.DataFrame, variants: list[str], measures: list[str]) -> pd.DataFrame:
     """The variants' mean of each measure, for the seeds that all of them have."""
     rows = runs[runs["variant"].isin(variants)].groupby("seed")
     return rows[measures].mean()[rows.size() == len(variants)]

@@ -1,14 +1,16 @@
 """The study's plan, plan.toml: its questions, its runs in their order, and its test. Standard library only."""
 
+import json
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dyga.config import Config, make_config, parse_numbers
+from dyga.config import Config, make_config, parse_numbers, study_name
 
 PLAN = Path(__file__).with_name("plan.toml")
+MEASURED = "measures.json"  # in a run's folder
 
 
 class Question(NamedTuple):
@@ -37,6 +39,11 @@ class Part:
     questions: tuple[Question, ...] = ()
     ordered: Mapping[str, list[str]] = field(default_factory=dict)
 
+    @property
+    def steps(self) -> int:
+        """The steps of each run."""
+        return make_config(self.profile).steps
+
     def configs(self) -> list[Config]:
         """The settings of its runs, seed by seed."""
         return [make_config(self.profile, w, v, s) for s in self.seeds for w in self.worlds for v in self.variants]
@@ -60,6 +67,32 @@ class Plan:
     def ordered(self, world: str) -> list[str]:
         """The factors of a world whose values are read as numbers."""
         return [name for part in self.parts for name in part.ordered.get(world, ())]
+
+
+def run_folder(config: Config, root: Path) -> Path:
+    """The folder of a planned run: that of an ordinary study of its world and profile, so that a run is made once for both."""
+    return root / "runs" / study_name(config.profile, config.dataset) / f"{config.variant}-seed{config.seed}"
+
+
+def forecast(plan: Plan, root: Path, workers: int) -> str:
+    """How many runs are planned and how many `root` has; the hours that the rest takes. A run takes as long as those of its
+    profile that are done in `root`, or as the plan says if there is none."""
+    here: dict[str, list[float]] = {}
+    rest = []
+    for config in plan.configs():
+        path = run_folder(config, root) / MEASURED
+        if path.exists():
+            here.setdefault(config.profile, []).append(json.loads(path.read_text())["seconds"])
+        else:
+            rest.append(config.profile)
+    each = plan.seconds | {profile: sum(found) / len(found) for profile, found in here.items()}
+    hours = sum(each[profile] for profile in rest) / 3_600
+    origin = {profile: "measured here" if profile in here else "as the plan says" for profile in each}
+    known = [f"{profile} {seconds:,.0f} s, {origin[profile]}" for profile, seconds in each.items()]
+    return (
+        f"the plan: {len(plan.configs())} runs, {len(plan.configs()) - len(rest)} of them done in {root}; the rest takes "
+        f"{hours:.1f} hours of one core, about {hours / workers:.1f} with {workers} at a time here (a run: {'; '.join(known)})"
+    )
 
 
 def read_plan(path: Path = PLAN) -> Plan:

@@ -4,6 +4,7 @@ import base64
 import html
 import io
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from importlib import resources
@@ -11,11 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.mathtext import math_to_image
 from PIL import Image
 
-from dyga.provenance import write_atomically
+from dyga.provenance import write_atomically, write_json
 from dyga.study import layout
 
 STYLE = """
@@ -137,6 +139,17 @@ def mean_spread(values: Sequence[float], spread: float | None = None, digits: in
     if spread is None and len(values) > 1:
         spread = values.std(ddof=1)
     return f"{values.mean():.{digits}f}" + ("" if spread is None else f" ± {spread:.{digits}f}")
+
+
+def write_figure(figure: Figure, path_stem: Path, provenance: Mapping) -> None:
+    """Writes path_stem.png, .svg and .json; all have the provenance."""
+    path_stem.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(provenance)
+    for suffix, keys in (("png", {"Description": text}), ("svg", {"Description": text, "Date": None})):
+        partial = path_stem.with_name(f".{path_stem.name}.{suffix}.tmp")
+        figure.savefig(partial, format=suffix, dpi=300, metadata=keys)
+        os.replace(partial, path_stem.with_name(f"{path_stem.name}.{suffix}"))
+    write_json(path_stem.with_name(f"{path_stem.name}.json"), provenance)
 
 
 def write_table(frame: pd.DataFrame, path_stem: Path, caption: str, provenance: Mapping | None = None) -> list[Path]:

@@ -11,8 +11,8 @@ from scipy.stats import t as student
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """Mean over seeds of one variant's score minus another's, its 95% interval from `low` to `high`, the number of seeds, and `p`
-    of the two-sided paired t test (1 with one seed)."""
+    """Mean of one variant's score minus another's, its 95% interval from `low` to `high`, the number of pairs, and `p` of the
+    two-sided paired t test (1 with one seed)."""
 
     mean: float
     low: float
@@ -50,15 +50,26 @@ def paired_difference(scores: Sequence[float], reference: Sequence[float], level
     scores, reference = np.asarray(scores, float), np.asarray(reference, float)
     if scores.shape != reference.shape or scores.ndim != 1 or not len(scores):
         raise ValueError(f"scores has shape {scores.shape} and reference {reference.shape}: valid are equal ones, (seeds,)")
-    difference = scores - reference
-    if not np.isfinite(difference).all():
-        raise ValueError("scores and reference must be finite")
-    count, mean = len(difference), float(difference.mean())
-    if count < 2:
+    return stratified_difference([scores - reference], level)
+
+
+def stratified_difference(strata: Sequence[np.ndarray], level: float = 0.95) -> PairedDifference:
+    """The mean of several strata's mean differences, as worlds', each given by its differences (seeds,). The variance is pooled
+    from the deviations within strata. One stratum gives the paired t test.
+
+    Without two differences in a stratum the interval is infinite. ValueError unless all differences are finite and each stratum
+    has one.
+    """
+    if not strata or not all(len(each) and np.isfinite(each).all() for each in strata):
+        raise ValueError("scores and reference must be finite, with at least one difference in each stratum")
+    counts, mean = np.array([len(each) for each in strata]), float(np.mean([np.mean(each) for each in strata]))
+    count, freedom = int(counts.sum()), int((counts - 1).sum())
+    if not freedom:
         return PairedDifference(mean, -math.inf, math.inf, count, 1.0)
-    error = float(difference.std(ddof=1) / math.sqrt(count))
-    half = float(student.ppf(0.5 + level / 2, count - 1)) * error
-    p = 2 * float(student.sf(abs(mean) / error, count - 1)) if error else float(mean == 0)
+    pooled = sum(float(np.square(each - np.mean(each)).sum()) for each in strata) / freedom
+    error = math.sqrt(pooled * float((1 / counts).sum())) / len(counts)
+    half = float(student.ppf(0.5 + level / 2, freedom)) * error
+    p = 2 * float(student.sf(abs(mean) / error, freedom)) if error else float(mean == 0)
     return PairedDifference(mean, mean - half, mean + half, count, p)
 
 

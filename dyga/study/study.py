@@ -1,7 +1,6 @@
 """A study: one data set, one profile, some variants and seeds; its folders, its training, its figures and tables."""
 
 import json
-import os
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -134,8 +133,7 @@ class Study:
     def train(self) -> None:
         """Trains and evaluates what is not finished, in several processes, and prints the progress every few seconds.
         ValueError if the study's folder, or one in it, was made of other data or settings."""
-        self.check()
-        claim(self.runs / "study.json", self._made_of())
+        self.claim()
         where = ["--dataset", self.dataset, "--profile", self.profile, *(["--set", self.settings] if self.settings else [])]
         first_stage = ["first-stage", *where, "--folder", str(self.runs / FIRST_STAGE)]
         commands = []
@@ -153,6 +151,11 @@ class Study:
             run_workers(self._pending([first_stage]))
             self.check()  # runs that were trained on the latents of another first stage
         run_workers(self._pending(commands))
+
+    def claim(self) -> None:
+        """`check`, then writes down what a new folder is made of."""
+        self.check()
+        claim(self.runs / "study.json", self._made_of())
 
     def check(self) -> None:
         """ValueError unless all that the study's folder keeps was made of this study's data and settings."""
@@ -188,14 +191,7 @@ class Study:
 
     def save_figure(self, figure: Figure, name: str, **provenance) -> Figure:
         """Writes figures/<name>.png, .svg and .json (where it comes from); returns the figure, for the notebook to show."""
-        self.figures.mkdir(parents=True, exist_ok=True)
-        origin = self.origin(label=figure.get_label(), **provenance)
-        text = json.dumps(origin)
-        for suffix, keys in (("png", {"Description": text}), ("svg", {"Description": text, "Date": None})):
-            partial = self.figures / f".{name}.{suffix}.tmp"
-            figure.savefig(partial, format=suffix, dpi=300, metadata=keys)
-            os.replace(partial, self.figures / f"{name}.{suffix}")
-        write_json(self.figures / f"{name}.json", origin)
+        report.write_figure(figure, self.figures / name, self.origin(label=figure.get_label(), **provenance))
         return figure
 
     def saved_figure(self, name: str, notebook: str) -> Image:

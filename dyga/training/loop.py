@@ -30,7 +30,7 @@ from dyga.training.gradients import Gradients, make_accelerator
 from dyga.training.monitor import Monitor
 
 # What is made of a trained model, in its folder.
-MADE_OF_MODEL = ("metrics.json", "codes.safetensors", "interventions.json", "ablation.json")
+MADE_OF_MODEL = ("metrics.json", "codes.safetensors", "interventions.json", "ablation.json", "measures.json")
 
 
 def learning_rate(config: Config, step: int) -> float:

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import t as student
 from scipy.stats import ttest_rel
 
-from dyga.study.statistics import holm, paired_difference, seeds_needed, verdict
+from dyga.study.statistics import holm, paired_difference, seeds_needed, stratified_difference, verdict
 
 scores = st.lists(st.floats(-1, 1), min_size=2, max_size=8)
 
@@ -30,6 +31,27 @@ def test_swapping_the_sides_mirrors_the_interval(a, b):
     a, b = a[: min(len(a), len(b))], b[: min(len(a), len(b))]
     one, other = paired_difference(a, b), paired_difference(b, a)
     assert (one.low, one.mean, one.high) == pytest.approx((-other.high, -other.mean, -other.low))
+
+
+def test_strata_are_those_of_a_linear_model():
+    """The mean of the worlds' intercepts in a least-squares fit of differences on worlds, by its textbook formulas."""
+    rng = np.random.default_rng(0)
+    strata = [rng.normal(mean, 0.1, count) for mean, count in ((0.1, 5), (0.3, 4), (-0.2, 5))]
+    design = np.repeat(np.eye(3), [5, 4, 5], axis=0)
+    values, contrast = np.concatenate(strata), np.full(3, 1 / 3)
+    fitted, rest, *_ = np.linalg.lstsq(design, values)
+    error = np.sqrt(rest[0] / 11 * contrast @ np.linalg.inv(design.T @ design) @ contrast)
+    found = stratified_difference(strata)
+    assert (found.mean, found.count) == (pytest.approx(contrast @ fitted), 14)
+    assert found.high - found.mean == pytest.approx(student.ppf(0.975, 11) * error)
+    assert found.p == pytest.approx(2 * student.sf(abs(found.mean) / error, 11))
+
+
+def test_worlds_that_differ_do_not_widen_the_interval():
+    """The question is whether an idea helps in these worlds, so only the seeds of a world vary."""
+    seeds = np.array([-0.01, 0, 0.01])
+    near, far = stratified_difference([seeds, seeds]), stratified_difference([seeds - 0.5, seeds + 0.5])
+    assert (near.low, near.high) == pytest.approx((far.low, far.high))
 
 
 def test_verdicts():

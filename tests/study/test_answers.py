@@ -1,0 +1,107 @@
+"""Answers to the plan's questions, from made-up runs whose effects are known."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import ROOT
+from matplotlib.figure import Figure
+
+from dyga.study import answers
+from dyga.study.plan import read_plan
+from dyga.study.statistics import holm, stratified_difference
+
+PLAN = read_plan()
+REFERENCE = ROOT / "figures" / "reference"
+
+
+def made_up(noise: float = 0.01, **effects: float) -> pd.DataFrame:
+    """All planned runs. Worlds and seeds differ a lot; a variant's effect is the same everywhere, for every measure."""
+    rng, rows = np.random.default_rng(0), []
+    level = {(world, seed): rng.normal(0.5, 0.2) for world in PLAN.worlds for seed in range(40, 45)}
+    for config in PLAN.configs():
+        for measure in PLAN.smallest:
+            value = level[config.dataset, config.seed] + effects.get(config.variant, 0) + rng.normal(0, noise)
+            rows.append((config.dataset, config.variant, config.seed, config.steps, "abc", measure, value))
+    return pd.DataFrame(rows, columns=list(answers.COLUMNS))
+
+
+def answered(runs: pd.DataFrame, world: str = answers.ALL) -> dict[str, str]:
+    found = answers.answers(runs, PLAN)
+    return found[found["world"] == world].set_index("question")["answer"].to_dict()
+
+
+def test_known_effects_are_found_and_no_effect_is_said_to_be_none():
+    found = answered(made_up(anchoring=0.08, full=0.08, pruned=-0.1))
+    assert found["anchoring"] == found["anchoring sharpens borders"] == found["both of the paper's ideas"] == "helps"
+    assert found["pruning and merging"] == found["decorrelation"] == "hurts"
+    assert found["skip dropout"].startswith("no effect larger than .0")
+    assert all(
+        name.startswith(("helps", "hurts", "no effect")) for name in answered(made_up(0.003, anchoring=0.08), "arm3d").values()
+    )
+
+
+def test_noise_leaves_the_question_undecided():
+    assert set(answered(made_up(noise=0.2)).values()) == {"undecided"}
+
+
+def test_the_bound_is_never_rounded_below_the_interval():
+    found = answers.answers(made_up(), PLAN)
+    none = found[found["answer"].str.startswith("no effect")]
+    bounds = none["answer"].str.removeprefix("no effect larger than ").astype(float)
+    assert len(none) > 20 and (bounds >= none["high"]).all() and (-bounds <= none["low"]).all() and (bounds <= 0.02).all()
+
+
+def test_pairs_are_of_a_world_and_a_seed_and_p_is_adjusted_over_the_questions_of_the_part():
+    runs = made_up(noise=0.05, anchoring=0.05).sample(frac=1, random_state=0)
+    found = answers.answers(runs, PLAN).set_index(["question", "world"])
+    wide = runs[(runs["steps"] == 1_100) & (runs["measure"] == "DCI")].pivot(
+        index=["world", "seed"], columns="variant", values="value"
+    )
+    pairs = (wide["anchoring"] + wide["full"] - wide["encdiff"] - wide["skip_dropout"]) / 2
+    expected = stratified_difference([pairs[world].to_numpy() for world in PLAN.worlds])
+    row = found.loc["anchoring", answers.ALL]
+    assert (row["difference"], row["low"], row["p"]) == pytest.approx((expected.mean, expected.low, expected.p))
+    assert found.loc[("anchoring", "arm3d"), "difference"] == pytest.approx(pairs["arm3d"].mean())
+    primary = found[found["part"] == "primary"].xs("rooms3d", level="world")
+    assert primary["adjusted p"].tolist() == pytest.approx(holm(primary["p"]).tolist()) and len(primary) == 6
+
+
+def test_missing_runs_leave_an_interim_result_and_no_answer():
+    runs = made_up(anchoring=0.08, full=0.08)
+    some = runs[~((runs["world"] == "faces2d") & (runs["seed"] == 44) & (runs["variant"] == "full"))]
+    assert set(list(answered(some).values())[:6]) == set(list(answered(some, "faces2d").values())[:6]) == {"interim"}
+    assert answered(some, "arm3d") == answered(runs, "arm3d")
+    text = answers.section(some, PLAN)
+    assert "**173 of 174 planned runs are done.**" in text and "**Anchoring: interim.** DCI +.08" in text
+    assert "(19 of 20 pairs)" in text
+    one = answers.section(runs[(runs["seed"] == 40) & (runs["world"] == "arm3d")], PLAN)
+    assert "(no interval yet)" in one and "no pair yet" in one and "helps" not in one
+
+
+def test_no_run_is_no_result():
+    text = answers.section(answers.read_runs(REFERENCE / "absent.csv"), PLAN)
+    assert "**0 of 174 planned runs are done.**" in text and "Anchoring" not in text
+
+
+def test_the_figure_has_a_dot_for_every_pair():
+    drawn = answers.figure(made_up(), PLAN)
+    dots = sum(len(each.get_offsets()) for each in drawn.axes[0].collections)
+    assert isinstance(drawn, Figure) and dots == 6 * 20 + 2 * 10
+
+
+def test_results_are_written_into_the_page_once(tmp_path):
+    runs = made_up(anchoring=0.08)
+    runs.to_csv(tmp_path / answers.CSV, index=False)
+    (tmp_path / "README.md").write_text("# Results\n\nWords.\n\n## Older\n\nNumbers.\n")
+    for _ in range(2):
+        answers.write(tmp_path)
+        page = (tmp_path / "README.md").read_text()
+        assert page.count("## The study\n") == 1 and page.endswith("\n\n## Older\n\nNumbers.\n")
+        assert answers.section(answers.read_runs(tmp_path / answers.CSV), PLAN) in page
+    assert {"study.png", "study.json", "study_answers.csv"} <= {path.name for path in tmp_path.iterdir()}
+
+
+def test_the_results_page_says_what_the_table_of_runs_says():
+    """All numbers of its section "The study" are computed anew. `answers.write(folder)` brings the page up to date."""
+    page = (REFERENCE / "README.md").read_text()
+    assert answers.with_section(page, answers.read_runs(REFERENCE / answers.CSV), PLAN) == page
