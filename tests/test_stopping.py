@@ -13,7 +13,6 @@ from contextlib import suppress
 from pathlib import Path
 
 import psutil
-import pytest
 from conftest import ROOT, dyga
 
 SECONDS = 5
@@ -60,44 +59,40 @@ class Command:
         assert code == 130 and printed.endswith(SAID) and printed.count(SAID) == 1 and "Traceback" not in printed, printed
 
 
-@pytest.fixture
-def scratch(study, tmp_path):
-    """The smoke study, to be changed, in its place, since its notebooks depend on the folder; it is put back afterwards."""
-    shutil.copytree(study, tmp_path / "copy", symlinks=True)
-    yield study
-    shutil.rmtree(study)
-    shutil.copytree(tmp_path / "copy", study)
-
-
-def test_reproduce_stops_in_each_phase_and_goes_on(scratch, tmp_path):
-    runs, output = scratch / "runs" / "rooms3d-smoke", tmp_path / "output.txt"
+def test_reproduce_stops_in_each_phase_and_goes_on(study, tmp_path):
+    """A study of one variant is interrupted again and again, and ends with the results of the one that was left alone."""
+    out, output = tmp_path / "out", tmp_path / "output.txt"
+    runs, command = out / "runs" / "rooms3d-smoke", ["reproduce", "--profile", "smoke", "--variants", "encdiff"]
+    command += ["--notebooks", "01,02", "--out", str(out)]
     trained, baselines, first_stage = runs / "encdiff-seed0", runs / "baselines-seed0", runs / "first_stage"
 
-    def results() -> dict[Path, str]:
-        """All that was measured, but for the times."""
-        return {path: re.sub(r'"seconds": [\d.]+', "", path.read_text()) for path in runs.glob("*/metrics.json")}
-
-    measured = results()
-
-    def stops(how: tuple[signal.Signals, bool], *removed: Path, at: Callable[[], bool]) -> None:
-        for path in removed:
-            (shutil.rmtree if path.is_dir() else os.remove)(path)
-        command = Command(sys.executable, "-m", "dyga", "reproduce", "--profile", "smoke", "--out", scratch, output=output)
-        command.wait_for(at)
-        command.stop(*how)
-        assert not [path for pattern in ("*.part", "*.tmp", "*.failed.ipynb", ".*.ipynb") for path in scratch.rglob(pattern)]
+    def stops(how: tuple[signal.Signals, bool], at: Callable[[], bool]) -> None:
+        process = Command(sys.executable, "-m", "dyga", *command, output=output)
+        process.wait_for(at)
+        process.stop(*how)
+        assert not [path for pattern in ("*.part", "*.tmp", "*.failed.ipynb", ".*.ipynb") for path in out.rglob(pattern)]
 
     terminal, main, other = (signal.SIGINT, True), (signal.SIGINT, False), (signal.SIGTERM, False)
-    # The preparation of the data, the report, and notebooks.
-    stops(terminal, scratch / "data" / "rooms3d.npz", at=lambda: list((scratch / "data").glob("*.part")))
-    stops(main, runs / "report.html", at=lambda: "07_report: up to date" in output.read_text())
-    stamps = [runs / "notebooks" / f"{name}.stamp" for name in ("04_metrics", "05_downstream_probes")]
-    stops(terminal, *stamps, at=lambda: "05_downstream_probes: running" in output.read_text())
-    # Workers: evaluation and first stage, training and baselines.
-    unfinished = trained / "metrics.json", trained / "codes.safetensors", first_stage
-    stops(other, *unfinished, at=lambda: (trained / "codes.safetensors").exists() and first_stage.exists())
+    # The preparation of the data, and notebooks.
+    stops(terminal, lambda: list((out / "data").glob("*.part")))
+    stops(terminal, lambda: "02_training: running" in output.read_text())
+    # Workers: training and baselines, then evaluation and first stage.
     started = trained / "log.jsonl", baselines / "PCA.json"
-    stops(main, trained, baselines, at=lambda: all(path.exists() and path.stat().st_size for path in started))
-    done = dyga("reproduce", "--profile", "smoke", "--out", str(scratch))
+    stops(main, lambda: all(path.exists() and path.stat().st_size for path in started))
+    done = dyga(*command)
     assert done.returncode == 0, done.stderr
-    assert results() == measured
+    shutil.rmtree(first_stage)
+    for path in (trained / "codes.safetensors", trained / "metrics.json", runs / "report.html"):
+        path.unlink()
+    stops(other, lambda: (trained / "codes.safetensors").exists() and first_stage.exists())
+    # The report.
+    stops(main, lambda: "02_training: done" in output.read_text())
+    done = dyga(*command)
+    assert done.returncode == 0 and done.stdout.count("up to date") == 2 and (runs / "report.html").exists(), done.stderr
+    for folder in (trained, baselines):
+        alone = study / "runs" / "rooms3d-smoke" / folder.name / "metrics.json"
+        assert _without_times(folder / "metrics.json") == _without_times(alone)
+
+
+def _without_times(path: Path) -> str:
+    return re.sub(r'"seconds": [\d.]+', "", path.read_text())

@@ -62,13 +62,15 @@ class NotebookFigure(Figure):
 
 
 def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
-    """Decorator: run a drawing function in the common style and restore matplotlib's settings afterwards."""
+    """Decorator: run a drawing function in the common style and restore matplotlib's settings afterwards. The layout is computed
+    once, not each time the figure is saved."""
 
     @functools.wraps(draw)
     def wrapper(*args, **kwargs) -> Figure:
         with matplotlib.style.context(STYLE, after_reset=True):
             figure = draw(*args, **kwargs)
             figure.draw_without_rendering()  # ticks are created lazily: create them in this style
+            figure.set_layout_engine("none")
         return figure
 
     return wrapper
