@@ -8,6 +8,8 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
+from xdist.scheduler import LoadScopeScheduling
 
 from dyga.__main__ import main
 
@@ -34,16 +36,30 @@ def dyga_process(*arguments: str, **options) -> subprocess.CompletedProcess:
 
 @pytest.fixture(scope="session")
 def study(tmp_path_factory) -> Path:
-    """A folder with the runs and figures of the whole smoke profile, all notebooks executed."""
-    out = tmp_path_factory.mktemp("study")
-    done = dyga_process("reproduce", "--profile", "smoke", "--out", str(out))
-    assert done.returncode == 0, done.stdout + done.stderr
-    (out / "printed.txt").write_text(done.stdout)
+    """A folder with the runs and figures of the whole smoke profile, all notebooks executed: one for all test processes."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    out = shared / "study"
+    with FileLock(shared / "study.lock"):
+        if not out.exists():
+            done = dyga_process("reproduce", "--profile", "smoke", "--out", str(out))
+            assert done.returncode == 0, done.stdout + done.stderr
+            (out / "printed.txt").write_text(done.stdout)
     return out
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of one file run in one process. So do all tests with the study, which some of them change for a while."""
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group("study" if "study" in item.fixturenames else item.path.stem))
+# Files whose tests change the study for a while, or watch it.
+WITH_THE_STUDY = ("test_ablation", "test_browser", "test_notebooks")
+
+
+class ByFile(LoadScopeScheduling):
+    """Tests of one file run in one process, and those of `WITH_THE_STUDY` in the same one."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        name = Path(nodeid.split("::")[0]).stem
+        return "study" if name in WITH_THE_STUDY else name
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log) -> ByFile:
+    return ByFile(config, log)

@@ -90,12 +90,12 @@ IMPORTED_AS = {
     "yaml": "pyyaml",
     "torch_fidelity": "torch-fidelity",
     "IPython": "ipython",
+    "xdist": "pytest-xdist",
 }
 USED_WITHOUT_AN_IMPORT = {
     "jupyterlab": "run_all.sh lab starts it",
     "torchvision": "torch-fidelity needs it; here, so that its version fits torch's",
     "ruff": "CONTRIBUTING.md names its commands",
-    "pytest-xdist": "pyproject.toml sets its options: as many processes as cores, at most four",
 }
 
 

@@ -42,6 +42,11 @@ def make_all() -> dict:
             {m: {v: ([10, 20], [[0.2, 0.5], [0.3, 0.6]]) for v in VARIANTS} for m in ("a", "b")}
         ),
         "differences": plots.differences({"a": {"DCI": (0.1, 0.05, 0.2)}}),
+        "seed_differences": plots.seed_differences(
+            {"skip dropout (DCI)": {"faces2d_correlated": [0.01, 0.03]}},
+            {"skip dropout (DCI)": {"all worlds": (0.02, 0.0, 0.04), "faces2d_correlated": (0.02, -0.1, 0.14)}},
+            smallest=0.02,
+        ),
         "sample_efficiency": plots.sample_efficiency({v: ([10, 100], [0.5, 0.9]) for v in VARIANTS}, 0.1),
         "method": plots.method(),
     }
