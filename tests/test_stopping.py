@@ -28,7 +28,15 @@ class Command:
         environment = os.environ | {"STOPPING_TEST": self.mark} | environment
         with output.open("w") as file:
             self.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, cwd=cwd, env=environment, start_new_session=True
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+                cwd=cwd,
+                env=environment,
+                start_new_session=True,
+                # Tests that were started in the background of a shell inherit that SIGINT is ignored.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
             )
 
     def running(self) -> list[str]:
@@ -63,7 +71,7 @@ def test_reproduce_stops_in_each_phase_and_goes_on(study, tmp_path):
     """A study of one variant is interrupted again and again, and ends with the results of the one that was left alone."""
     out, output = tmp_path / "out", tmp_path / "output.txt"
     runs, command = out / "runs" / "rooms3d-smoke", ["reproduce", "--profile", "smoke", "--variants", "encdiff"]
-    command += ["--notebooks", "01,02", "--out", str(out)]
+    command += ["--notebooks", "02", "--out", str(out)]
     trained, baselines, first_stage = runs / "encdiff-seed0", runs / "baselines-seed0", runs / "first_stage"
 
     def stops(how: tuple[signal.Signals, bool], at: Callable[[], bool]) -> None:
@@ -88,7 +96,7 @@ def test_reproduce_stops_in_each_phase_and_goes_on(study, tmp_path):
     # The report.
     stops(main, lambda: "02_training: done" in output.read_text())
     done = dyga(*command)
-    assert done.returncode == 0 and done.stdout.count("up to date") == 2 and (runs / "report.html").exists(), done.stderr
+    assert done.returncode == 0 and done.stdout.count("up to date") == 1 and (runs / "report.html").exists(), done.stderr
     for folder in (trained, baselines):
         alone = study / "runs" / "rooms3d-smoke" / folder.name / "metrics.json"
         assert _without_times(folder / "metrics.json") == _without_times(alone)
