@@ -17,6 +17,7 @@ table.listed:has(th:nth-child(9)) { font-size: 0.7rem; }
 table.listed:has(th:nth-child(13)) :is(th, td) { padding-inline: 0.2rem; }
 figure img { max-width: min(100%, 700px); }
 p, ul, ol { margin-block: 0.6em; }
+h2 { margin-top: 1.2em; }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; }
 details { margin: 1rem 0; } summary { cursor: pointer; color: var(--accent); font-size: 0.9rem; }
 @media (max-width: 600px) {
