@@ -41,7 +41,7 @@ def study(tmp_path_factory) -> Path:
     shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
     out = shared / "study"
     with FileLock(shared / "study.lock"):
-        if not out.exists():
+        if not (out / "printed.txt").exists():
             done = dyga_process("reproduce", "--profile", "smoke", "--out", str(out))
             assert done.returncode == 0, done.stdout + done.stderr
             (out / "printed.txt").write_text(done.stdout)

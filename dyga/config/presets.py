@@ -22,7 +22,7 @@ QUICK: dict[str, tuple[Any, str]] = {
     "global_pools": (True, "raises DCI by .03 to .06 where factors are small, as on arm3d"),
     "normalise_scalars": (True, "raises DCI from .06 to .19 at a small budget"),
     "final_relu": (False, "a final ReLU left 62 to 82% of the features dead"),
-    "unet_channels": ((32, 64), "0.7 M parameters: 8 steps a second on one core"),
+    "unet_channels": ((32, 64), "0.7 M parameters: three to four steps a second on one core"),
     "res_blocks": (1, "faster"),
     "attention_levels": ((0, 1), "cross attention at both resolutions"),
     "heads": (4, "narrower channels need fewer heads"),
@@ -35,7 +35,7 @@ QUICK: dict[str, tuple[Any, str]] = {
     "prediction": ("v_prediction", "raises DCI from .16 to .29 at a small budget"),
     "time_exponent": (0.5, "more training at high noise, where units matter: DCI +.03 to +.13 on arm3d"),
     "loss": ("mse", "the usual loss for velocity prediction"),
-    "steps": (1_100, "three variants, baselines and report in about ten minutes on two cores"),
+    "steps": (1_100, "five to eight minutes of one core"),
     "batch": (64, "more and smaller steps in the same time"),
     "lr": (4e-3, "a short run of a small network needs a higher rate"),
     "weight_decay": (0.01, "AdamW's default"),
@@ -44,7 +44,7 @@ QUICK: dict[str, tuple[Any, str]] = {
     "decay": (0.3, "linear decay over the last 30% of the steps"),
     "clip": (1.0, "limits the gradient at the high rate"),
     "ema": (0.0, "averaging over a short run gave no gain"),
-    "checkpoint_every": (100, "a checkpoint about every 12 seconds"),
+    "checkpoint_every": (100, "a checkpoint about every 30 seconds"),
     "sampling_steps": (1, "one step is as sharp as ten, and ten times faster"),
     "temperature": (0.0, "units determine a rendered image, so initial noise only blurs it: 1 dB of PSNR"),
     "precision": ("float32", "CPUs compute in float32"),
@@ -79,7 +79,7 @@ SMOKE = QUICK | {
     ).items()
 }
 LONG = QUICK | {"steps": (3_300, "three times the steps of quick")}
-LONGER = QUICK | {"steps": (4_400, "four times the steps of quick: a run takes about ten minutes on one core")}
+LONGER = QUICK | {"steps": (4_400, "four times the steps of quick: 20 to 30 minutes of one core")}
 PROFILES: dict[str, dict[str, tuple[Any, str]]] = {"quick": QUICK, "smoke": SMOKE, "long": LONG, "longer": LONGER, "paper": {}}
 
 
