@@ -14,44 +14,29 @@ from dyga.plots.style import FAINT, GREY, INK, PALETTE, WIDTH, panel_grid, style
 
 @styled
 def training_curves(logs: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
-    """Training loss against step per variant: the running mean, with the raw values faint behind it.
+    """Training loss against step per variant: the mean over 4% of the steps, with the raw values faint behind it.
 
-    Records need `step` and `loss`, else ValueError. If all have `images_per_second`, a second panel shows the training speed.
+    Records need `step` and `loss`, else ValueError.
     """
-    series = {}
+    figure, (axes,) = panel_grid(min(1, len(logs)), 3.2, "Training curves: loss against training step")
+    styles, tops, bottoms = variant_styles(list(logs)), [], []
     for name, records in logs.items():
-        if not records or any(key not in record for record in records for key in ("step", "loss")):
+        table = pd.DataFrame(records)
+        if not {"step", "loss"} <= set(table):
             raise ValueError(f"training_curves: log '{name}' needs records with 'step' and 'loss'")
-        series[name] = {key: np.array([r[key] for r in records], float) for key in ("step", "loss")}
-        if all("images_per_second" in record for record in records):
-            series[name]["speed"] = np.array([r["images_per_second"] for r in records], float)
-    fast = bool(series) and all("speed" in values for values in series.values())
-    figure, axes = panel_grid(len(series) and 1 + fast, 3.2, "Training curves: loss against training step")
-    styles, tops, bottoms = variant_styles(list(series)), [], []
-    for name, values in series.items():
-        colour, loss = styles[name]["color"], values["loss"]
-        smooth = _running_mean(loss)
-        tops.append(np.nanmax(smooth[len(smooth) // 50 :]))
-        bottoms.append(np.nanmin(smooth))
-        axes[0].plot(values["step"], loss, color=colour, alpha=0.18, linewidth=0.7)
-        axes[0].plot(values["step"], smooth, color=colour, label=words(name))
-        if fast:
-            axes[1].plot(values["step"], _running_mean(values["speed"]), color=colour, label=words(name))
-    axes[0].set(xlabel="Training step", ylabel="Loss", title="Loss (running mean; raw values faint)")
+        steps, loss, colour = table["step"], table["loss"], styles[name]["color"]
+        smooth = loss.rolling(2 * max(1, len(loss) // 50) + 1, center=True, min_periods=1).mean()
+        tops.append(smooth[len(smooth) // 50 :].max())
+        bottoms.append(smooth.min())
+        axes.plot(steps, loss, color=colour, alpha=0.18, linewidth=0.7)
+        axes.plot(steps, smooth, color=colour, label=words(name))
+    axes.set(xlabel="Training step", ylabel="Loss", title="Loss (running mean; raw values faint)")
     # The loss of the first steps is much higher than the rest, which a linear axis would flatten.
-    axes[0].set(yscale="log", ylim=(0.8 * min(bottoms), 1.25 * max(tops)))
-    axes[0].yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes[0].yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "235" else ""))
-    axes[0].legend()
-    if fast:
-        axes[1].set(xlabel="Training step", ylabel="Images per second", title="Training speed", ylim=(0, None))
+    axes.set(yscale="log", ylim=(0.8 * min(bottoms), 1.25 * max(tops)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "235" else ""))
+    axes.legend()
     return figure
-
-
-def _running_mean(values: np.ndarray) -> np.ndarray:
-    """Centred running mean over 4% of the series (s,). Windows are shorter at both ends, and NaNs are ignored."""
-    window = 2 * max(1, len(values) // 50) + 1
-    return pd.Series(values).rolling(window, center=True, min_periods=1).mean().to_numpy()
 
 
 @styled
@@ -65,8 +50,7 @@ def anchors_over_training(variants: Mapping[str, tuple[np.ndarray, np.ndarray]])
     for name, (steps, counts) in variants.items():
         counts = np.asarray(counts)
         if counts.ndim != 2 or len(counts) != len(steps):
-            need = f"({len(steps)}, units)"
-            raise ValueError(f"anchors_over_training: '{name}' has counts {counts.shape}, need {need}")
+            raise ValueError(f"anchors_over_training: '{name}' has counts {counts.shape}, need ({len(steps)}, units)")
         least, low, middle, high, most = np.quantile(counts, (0, 0.25, 0.5, 0.75, 1), axis=1)
         colour = styles[name]["color"]
         axes.fill_between(steps, least, most, color=colour, alpha=0.10, linewidth=0)
@@ -78,12 +62,26 @@ def anchors_over_training(variants: Mapping[str, tuple[np.ndarray, np.ndarray]])
     return figure
 
 
-def _over_seeds(axes: Axes, name: str, x: Sequence[float], values: np.ndarray, style: Mapping) -> None:
-    """Plot values (s,) or (seeds, s) against x (s,): the mean over seeds as a line, minimum to maximum as a band."""
-    values = np.atleast_2d(values)
-    axes.plot(x, values.mean(0), label=words(name), markersize=5, **style)
-    if len(values) > 1:
-        axes.fill_between(x, values.min(0), values.max(0), alpha=0.15, color=style["color"])
+def _over_seeds(axes: Axes, curves: Mapping[str, tuple], counted: str, places: str) -> None:
+    """Plot each variant's values (s,) or (seeds, s) against x (s,): the mean over seeds as a line, minimum to maximum as a
+    band. ValueError, with the words `counted` for values and `places` for x, if they differ in number."""
+    styles = variant_styles(list(curves))
+    for name, (x, values) in curves.items():
+        values = np.atleast_2d(values)
+        if values.shape[1] != len(x):
+            raise ValueError(f"{axes.figure.get_label()}: '{name}' has {values.shape[1]} {counted} for {len(x)} {places}")
+        axes.plot(x, values.mean(0), label=words(name), markersize=5, **styles[name])
+        if len(values) > 1:
+            axes.fill_between(x, values.min(0), values.max(0), alpha=0.15, color=styles[name]["color"])
+
+
+def _row_each(axes: Axes, names: Sequence[str], margin: float, max_ticks: int) -> None:
+    """Label one row per name, in the first column of panels only."""
+    axes.set_yticks(range(len(names)), names if axes.get_subplotspec().is_first_col() else [""] * len(names))
+    axes.tick_params(axis="y", length=0)
+    axes.margins(x=margin)
+    axes.xaxis.set_major_locator(MaxNLocator(max_ticks))
+    axes.grid(False, axis="x")
 
 
 @styled
@@ -94,11 +92,7 @@ def metric_curves(metrics: Mapping[str, Mapping[str, tuple]]) -> Figure:
     """
     figure, panels = panel_grid(len(metrics), 3.0, "Metrics against training step")
     for axes, (metric, curves) in zip(panels, metrics.items(), strict=True):
-        styles = variant_styles(list(curves))
-        for name, (steps, values) in curves.items():
-            if np.shape(values)[-1] != len(steps):
-                raise ValueError(f"metric_curves: '{name}' has {np.shape(values)[-1]} values of {metric} for {len(steps)} steps")
-            _over_seeds(axes, name, steps, values, styles[name])
+        _over_seeds(axes, curves, f"values of {metric}", "steps")
         axes.set(xlabel="Training step", title=words(metric), ylim=(0, None))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
@@ -164,23 +158,10 @@ def ablation(rows: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
                 axes.plot([mean], [row], "|", color=colour, markersize=14, markeredgewidth=2)
             axes.scatter(values, np.full(len(values), row), s=26, color=colour, edgecolors="white", zorder=3)
             text = f"{mean:.3f} ± {spread:.3f}" if len(values) > 1 else f"{mean:.3f}"
-            axes.annotate(
-                text,
-                (1, row),
-                (-2, 9),
-                xycoords=("axes fraction", "data"),
-                textcoords="offset points",
-                ha="right",
-                va="center",
-                fontsize=8,
-                color=GREY,
-            )
-        axes.set(yticks=range(len(rows)), ylim=(len(rows) - 0.5, -0.65), title=words(metric))
-        axes.set_yticklabels(names if axes.get_subplotspec().is_first_col() else [])
-        axes.tick_params(axis="y", length=0)
-        axes.margins(x=0.12)
-        axes.xaxis.set_major_locator(MaxNLocator(4))
-        axes.grid(False, axis="x")
+            place = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "ha": "right", "va": "center"}
+            axes.annotate(text, (1, row), (-2, 9), fontsize=8, color=GREY, **place)
+        _row_each(axes, names, margin=0.12, max_ticks=4)
+        axes.set(ylim=(len(rows) - 0.5, -0.65), title=words(metric))
     return figure
 
 
@@ -202,14 +183,11 @@ def differences(rows: Mapping[str, Mapping[str, tuple[float, float, float]]]) ->
             colour = (PALETTE[2] if mean > 0 else PALETTE[1]) if decided else GREY
             axes.plot([low, high], [row, row], color=colour, linewidth=2)
             axes.scatter([mean], [row], s=34, color=colour if decided else "white", edgecolors=colour, linewidths=1.5, zorder=3)
-        axes.set(yticks=range(len(rows)), ylim=(len(rows) - 0.4, -0.6))
+        _row_each(axes, [q[:1].upper() + q[1:] for q in rows], margin=0.08, max_ticks=3)
+        axes.set(ylim=(len(rows) - 0.4, -0.6))
         axes.set_title(metric, fontsize=10)
-        axes.set_yticklabels([q[:1].upper() + q[1:] for q in rows] if axes.get_subplotspec().is_first_col() else [])
-        axes.tick_params(axis="y", labelsize=8, length=0)
-        axes.margins(x=0.08)
-        axes.xaxis.set_major_locator(MaxNLocator(3))
+        axes.tick_params(axis="y", labelsize=8)
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:+.2g}" if value else "0"))
-        axes.grid(False, axis="x")
     return figure
 
 
@@ -260,14 +238,9 @@ def sample_efficiency(curves: Mapping[str, tuple], chance: float | None = None) 
     Line: mean over seeds. Band: minimum to maximum. `chance` draws a line at chance level. ValueError if sizes and accuracies
     differ in number.
     """
-    figure, (axes,) = panel_grid(
-        min(1, len(curves)), 3.3, "Sample efficiency: accuracy against number of labelled images", width=0.9 * WIDTH
-    )
-    styles = variant_styles(list(curves))
-    for name, (sizes, accuracies) in curves.items():
-        if np.shape(accuracies)[-1] != len(sizes):
-            raise ValueError(f"sample_efficiency: '{name}' has {np.shape(accuracies)[-1]} accuracies for {len(sizes)} sizes")
-        _over_seeds(axes, name, sizes, accuracies, styles[name])
+    label = "Sample efficiency: accuracy against number of labelled images"
+    figure, (axes,) = panel_grid(min(1, len(curves)), 3.3, label, width=0.9 * WIDTH)
+    _over_seeds(axes, curves, "accuracies", "sizes")
     if chance is not None:
         axes.axhline(chance, color=GREY, linewidth=1, linestyle="--", label="chance")
     axes.set(xscale="log", xlabel="Labelled images", ylabel="Accuracy")

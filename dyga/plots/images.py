@@ -32,8 +32,7 @@ def _mosaic(axes: Axes, rows: Sequence[np.ndarray], breaks: Sequence[int] = ()) 
     for top, row in zip(tops, rows, strict=True):
         for column, image in enumerate(row):
             left = column * (wide + gap)
-            canvas[top : top + high, left : left + wide, :3] = image
-            canvas[top : top + high, left : left + wide, 3] = 255
+            canvas[top : top + high, left : left + wide] = np.dstack([image, np.full((high, wide), 255)])
     axes.imshow(canvas)
     axes.grid(False)
     axes.spines[:].set_visible(False)
@@ -107,10 +106,8 @@ def attention_maps(images: np.ndarray, maps: np.ndarray, labels: Sequence[str]) 
     """
     images, maps = np.asarray(images), np.asarray(maps, float)
     if maps.ndim != 4 or maps.shape[:2] != (len(images), len(labels)):
-        raise ValueError(
-            f"attention_maps: maps have shape {maps.shape}, need (n, m, h, w) with n={len(images)} images"
-            f" and m={len(labels)} labels"
-        )
+        need = f"(n, m, h, w) with n={len(images)} images and m={len(labels)} labels"
+        raise ValueError(f"attention_maps: maps have shape {maps.shape}, need {need}")
     factor = max(1, 256 // images.shape[1])  # the overlay is smooth, the image keeps its pixels
     canvas = images.repeat(factor, 1).repeat(factor, 2)
     high, wide = canvas.shape[1:3]
@@ -126,8 +123,7 @@ def attention_maps(images: np.ndarray, maps: np.ndarray, labels: Sequence[str]) 
     rows = [np.concatenate([image[None], over.round().astype(np.uint8)]) for image, over in zip(canvas, overlaid, strict=True)]
     label = "Figure 4: cross-attention of each factor's best unit, over the image"
     figure = _image_rows(rows, [" "] * len(rows), label, header=["image", *labels], side=1.25, spare=0.65)
-    mappable = ScalarMappable(Normalize(0, 1), scale)
-    bar = figure.colorbar(mappable, ax=figure.axes[0], shrink=0.6, aspect=24, pad=0.015, ticks=[0, 1])
+    bar = figure.colorbar(ScalarMappable(Normalize(0, 1), scale), ax=figure.axes[0], shrink=0.6, aspect=24, pad=0.015, ticks=[0, 1])
     bar.ax.set_yticklabels(["low", "high"])
     bar.outline.set_visible(False)
     bar.ax.tick_params(length=0)

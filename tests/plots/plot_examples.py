@@ -12,9 +12,9 @@ def random_images(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (*shape, 64, 64, 3), dtype=np.uint8)
 
 
-def log(steps: int = 300, **extra: float) -> list[dict]:
+def log(steps: int = 300) -> list[dict]:
     noise = np.random.default_rng(0).lognormal(0, 0.1, steps)
-    return [{"step": s + 1, "loss": (0.1 + np.exp(-s / 30)) * noise[s], **extra} for s in range(steps)]
+    return [{"step": s + 1, "loss": (0.1 + np.exp(-s / 30)) * noise[s]} for s in range(steps)]
 
 
 def features(anchors: int, colours: np.ndarray | None = None) -> plots.Cloud:

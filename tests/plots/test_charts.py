@@ -17,11 +17,6 @@ def test_the_running_mean_smooths_without_shifting():
     assert np.allclose(line[50:-50], np.arange(51, 451))
 
 
-def test_training_speed_has_a_panel_only_if_every_log_has_it():
-    assert len(plots.training_curves({"a": log(20), "b": log(20, images_per_second=9.0)}).axes) == 1
-    assert len(plots.training_curves({"b": log(20, images_per_second=9.0)}).axes) == 2
-
-
 def test_a_heat_map_prints_each_value_in_the_row_of_its_unit():
     values = np.array([[0.0, 0.7], [0.91, 0.004], [0.02, 0.0]])
     axes = plots.heat_map({"full": values}, ["scale", "shape"]).axes[0]

@@ -29,7 +29,7 @@ def make_all() -> dict:
             [("unit 3", *np.split(random_images(15), [4, 8]), rng.random((64, 64)), "near-twins: none")]
         ),
         "attention_maps": plots.attention_maps(random_images(2), rng.random((2, 6, 16, 16)), NAMES),
-        "training_curves": plots.training_curves({v: log(images_per_second=100.0) for v in VARIANTS}),
+        "training_curves": plots.training_curves({v: log() for v in VARIANTS}),
         "anchors_over_training": plots.anchors_over_training({v: (np.arange(9), counts) for v in VARIANTS}),
         "anchor_scatter": plots.anchor_scatter({"encdiff": features(0), "full": features(7)}),
         "anchor_samples": plots.anchor_samples("full", features(7), random_images(3), [0, 3, 6]),
