@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from PIL import Image
 from safetensors.numpy import save as save_arrays
 from safetensors.torch import load_file, save
@@ -36,7 +35,8 @@ def export(run: Run, folder: Path, half: bool = False) -> Path:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} exists and is not empty: choose another folder")
     metrics, projection, examples = run.metrics, run.projection, run.examples
-    stage, stage_origin = _first_stage(run, half)
+    stage_path = first_stage_of(run.folder, run.config)
+    stage, stage_origin = _weights(stage_path, half), json.loads(stage_path.with_name("provenance.json").read_text())
     config = portable(run.config)
     config = replace(config, first_stage_digest=config.first_stage_digest and digest(stage))
     if half:
@@ -82,68 +82,61 @@ def _weights(path: Path, half: bool) -> bytes:
     return save({name: tensor.to(torch.float16) if name in narrow else tensor for name, tensor in tensors.items()})
 
 
-def _first_stage(run: Run, half: bool) -> tuple[bytes, dict]:
-    """The first stage's weights, and where they come from."""
-    path = first_stage_of(run.folder, run.config)
-    return _weights(path, half), json.loads((path.parent / "provenance.json").read_text())
-
-
 def _pictures(run: Run, examples: np.ndarray, folder: Path) -> None:
     """reconstructions.webp: images and their decoded copies. traversals.webp: a row for each active unit."""
     images = examples[:8]
-    decoded = run.decode(run.encode(images))
-    _save(plots.traversal([images, decoded], ["image", "decoded"]), folder / "reconstructions.webp")
     units = run.active_units[:SHOWN]
     rows = [run.traverse(examples[0], unit.index, count=9) for unit in units]
     names = [f"{unit.name} (unit {unit.index})" if unit.factors else unit.name for unit in units]
-    _save(plots.traversal(rows, names), folder / "traversals.webp")
-
-
-def _save(figure: Figure, path: Path) -> None:
-    figure.savefig(path, dpi=110, pil_kwargs={"quality": 90})  # WebP: a fifth of the size of PNG
+    figures = {
+        "reconstructions": plots.traversal([images, run.decode(run.encode(images))], ["image", "decoded"]),
+        "traversals": plots.traversal(rows, names),
+    }
+    for name, figure in figures.items():  # WebP: a fifth of the size of PNG
+        figure.savefig(folder / f"{name}.webp", dpi=110, pil_kwargs={"quality": 90})
 
 
 def model_card(run: Run, config: Config, half: bool) -> str:
     """README.md of an exported run: what it is, how to open it, scores, units, data and limits. All numbers are the run's own."""
-    metrics, title = run.metrics, VARIANTS[config.variant].title
+    variant, active = VARIANTS[config.variant], run.active_units
     seconds = run.log[-1]["seconds"] if (run.folder / "log.jsonl").exists() else None
     trained = f"{config.steps:,} steps" + (f" in {seconds / 60:.0f} minutes" if seconds else "")
-    lines = [
-        f"# {title}, trained on {config.dataset}",
-        "",
-        f"{len(run.active_units)} active latent units that describe images of {config.data}. Variant `{config.variant}`: "
-        f"{VARIANTS[config.variant].summary}. Profile `{config.profile}`{f' with {config.changes}' if config.changes else ''}, "
-        f"seed {config.seed}, {trained}; exported by dyga {__version__}, commit {describe()['commit']}."
-        + (" The weights have 16 bits." if half else ""),
-        "",
-        "![Images and their decoded copies](reconstructions.webp)",
-        "",
-        "## Use",
-        "",
-        "```python",
-        "from dyga import load_run",
-        "",
-        'run = load_run("PATH OF THIS FOLDER")',
-        "features = run.encode(run.examples)         # (16, units, dim)",
-        f"images = run.traverse(run.examples[0], unit={run.active_units[0].index}, count=8)  # (8, size, size, 3) uint8",
-        "```",
-        "",
-        "## Units",
-        "",
-        *_units(run),
-        "",
-        "![One row of decoded images per unit](traversals.webp)",
-        "",
-        "## Scores",
-        "",
-        *_scores(run, metrics),
-        "",
-        "## Data and limits",
-        "",
-        *[f"- {line}" for line in _limits(run, config)],
-        "",
-    ]
-    return "\n".join(lines)
+    changes = f" with {config.changes}" if config.changes else ""
+    precision = " The weights have 16 bits." if half else ""
+    units, scores, limits = ("\n".join(lines) for lines in (_units(run), _scores(run), _limits(run, config)))
+    return f"""\
+# {variant.title}, trained on {config.dataset}
+
+{len(active)} active latent units that describe images of {config.data}. Variant `{config.variant}`: {variant.summary}. \
+Profile `{config.profile}`{changes}, seed {config.seed}, {trained}; \
+exported by dyga {__version__}, commit {describe()["commit"]}.{precision}
+
+![Images and their decoded copies](reconstructions.webp)
+
+## Use
+
+```python
+from dyga import load_run
+
+run = load_run("PATH OF THIS FOLDER")
+features = run.encode(run.examples)         # (16, units, dim)
+images = run.traverse(run.examples[0], unit={active[0].index}, count=8)  # (8, size, size, 3) uint8
+```
+
+## Units
+
+{units}
+
+![One row of decoded images per unit](traversals.webp)
+
+## Scores
+
+{scores}
+
+## Data and limits
+
+{limits}
+"""
 
 
 def _units(run: Run) -> list[str]:
@@ -154,21 +147,21 @@ def _units(run: Run) -> list[str]:
     return ["| unit | follows | normalised mutual information |", "|---|---|---|", *rows]
 
 
-def _scores(run: Run, metrics: dict) -> list[str]:
+def _scores(run: Run) -> list[str]:
+    metrics = run.metrics
     if "mig" not in metrics:
         return [f"None: {metrics['note']}."]
-    names = {
-        "FactorVAE score": "factor_vae_score",
-        "DCI disentanglement": "dci_disentanglement",
-        "DCI completeness": "dci_completeness",
-        "DCI informativeness": "dci_informativeness",
-        "MIG": "mig",
-        "k-NN purity of active units": "knn_purity",
+    titles = {
+        "factor_vae_score": "FactorVAE score",
+        "dci_disentanglement": "DCI disentanglement",
+        "dci_completeness": "DCI completeness",
+        "dci_informativeness": "DCI informativeness",
+        "mig": "MIG",
+        "knn_purity": "k-NN purity of active units",
     }
     lines = ["| metric (1 is best) | value |", "|---|---|"]
-    lines += [f"| {title} | {metrics[name]:.3f} |" for title, name in names.items()]
-    for record in _decoded(run):
-        lines.append(f"| {record['factor']} is right in a decoded image | {record['decoded_accuracy']:.2f} |")
+    lines += [f"| {title} | {metrics[name]:.3f} |" for name, title in titles.items()]
+    lines += [f"| {r['factor']} is right in a decoded image | {r['decoded_accuracy']:.2f} |" for r in _decoded(run)]
     return [*lines, "", f"One seed. Encoded images: {metrics['images']:,}; the protocols are those of `dyga.metrics`."]
 
 
@@ -191,4 +184,5 @@ def _limits(run: Run, config: Config) -> list[str]:
     missing = [name for name in run.factor_names if name not in followed]
     if missing:
         lines.append(f"No unit follows {' or '.join(missing)} best.")
-    return [*lines, f"Images have {config.image_size}x{config.image_size} pixels."]
+    lines.append(f"Images have {config.image_size}x{config.image_size} pixels.")
+    return [f"- {line}" for line in lines]

@@ -118,17 +118,13 @@ class Run:
     @cached_property
     def log(self) -> list[dict]:
         """The records of the training log, log.jsonl. ValueError if there is none, as in an exported run."""
-        path = self.folder / "log.jsonl"
-        if not path.exists():
-            raise ValueError(f"{self.folder} has no log.jsonl: exports do not contain it")
+        path = self._existing("log.jsonl", "log.jsonl: exports do not contain it")
         return [json.loads(line) for line in path.read_text().splitlines()]
 
     @cached_property
     def metrics(self) -> dict:
         """The contents of metrics.json. ValueError if the run has not been evaluated."""
-        path = self.folder / "metrics.json"
-        if not path.exists():
-            raise ValueError(f"{self.folder} has no metrics.json: run notebook 02_training or 'dyga evaluate' first")
+        path = self._existing("metrics.json", "metrics.json: run notebook 02_training or 'dyga evaluate' first")
         return json.loads(path.read_text())
 
     @cached_property
@@ -138,10 +134,13 @@ class Run:
         Each unit's `mean` and principal `axis` (units, dim), the evaluated `rows` (n,) of the data set, their `codes` (n, units),
         and the scalars of the traversal grid, `path` (201, units * scalars).
         """
-        path = self.folder / "codes.safetensors"
+        return load_file(self._existing("codes.safetensors", "codes: run notebook 02_training or 'dyga evaluate' first"))
+
+    def _existing(self, name: str, missing: str) -> Path:
+        path = self.folder / name
         if not path.exists():
-            raise ValueError(f"{self.folder} has no codes: run notebook 02_training or 'dyga evaluate' first")
-        return load_file(path)
+            raise ValueError(f"{self.folder} has no {missing}")
+        return path
 
     @torch.no_grad()
     def encode(self, images: np.ndarray) -> np.ndarray:

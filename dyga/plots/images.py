@@ -123,7 +123,8 @@ def attention_maps(images: np.ndarray, maps: np.ndarray, labels: Sequence[str]) 
     rows = [np.concatenate([image[None], over.round().astype(np.uint8)]) for image, over in zip(canvas, overlaid, strict=True)]
     label = "Figure 4: cross-attention of each factor's best unit, over the image"
     figure = _image_rows(rows, [" "] * len(rows), label, header=["image", *labels], side=1.25, spare=0.65)
-    bar = figure.colorbar(ScalarMappable(Normalize(0, 1), scale), ax=figure.axes[0], shrink=0.6, aspect=24, pad=0.015, ticks=[0, 1])
+    shades = ScalarMappable(Normalize(0, 1), scale)
+    bar = figure.colorbar(shades, ax=figure.axes[0], shrink=0.6, aspect=24, pad=0.015, ticks=[0, 1])
     bar.ax.set_yticklabels(["low", "high"])
     bar.outline.set_visible(False)
     bar.ax.tick_params(length=0)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from plot_examples import log, texts
+from plot_examples import texts
 
 from dyga import plots
 
