@@ -1,6 +1,5 @@
 """Images and latents, batch after batch, on the device that trains."""
 
-from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -47,13 +46,13 @@ class Batches:
     def along(self, rows: Iterable[np.ndarray]) -> Iterator[tuple[Tensor, Tensor]]:
         """Batch after batch; a thread reads the next one while one is used."""
         with ThreadPoolExecutor(1) as reader:
-            ahead: deque = deque()
+            ahead = None
             for each in rows:
-                ahead.append(reader.submit(self._read, each))
-                if len(ahead) > 1:
-                    yield self._prepared(ahead.popleft().result())
-            while ahead:
-                yield self._prepared(ahead.popleft().result())
+                ready, ahead = ahead, reader.submit(self._read, each)
+                if ready:
+                    yield self._prepared(ready.result())
+            if ahead:
+                yield self._prepared(ahead.result())
 
     def _prepared(self, read: list[Tensor]) -> tuple[Tensor, Tensor]:
         images, *latents = (tensor.to(self.device, non_blocking=True) for tensor in read)

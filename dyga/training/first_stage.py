@@ -46,17 +46,17 @@ def train_first_stage(config: Config, folder: Path, data_dir: Path | None = None
         claim(folder / "config.json", made_of)
         if (folder / "model.safetensors").exists():
             return
-        start, steps, images = time.monotonic(), config.first_stage_steps, data.images
+        start, steps, images, vq = time.monotonic(), config.first_stage_steps, data.images, config.first_stage == "vq"
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         stage = make_first_stage(config, images).train().requires_grad_(True).to(device)
-        peak = 4e-3 if config.first_stage == "patches" else 2e-4
+        peak = 2e-4 if vq else 4e-3
         parts: dict = {"stage": stage, "optimiser": torch.optim.AdamW(stage.parameters(), lr=peak)}
-        perceptual = lpips() if config.first_stage == "vq" else None
-        note = missing_weights() if config.first_stage == "vq" and not perceptual else ""
+        perceptual = lpips() if vq else None
+        note = missing_weights() if vq and not perceptual else ""
         if note:
             print(note, file=sys.stderr, flush=True)
         if perceptual:
-            parts["critic"] = critic = VQGANLoss(perceptual).to(device)
+            parts["critic"] = critic = VQGANLoss(perceptual.to(device)).to(device)
             parts["critic_optimiser"] = torch.optim.AdamW(critic.parameters(), lr=peak, betas=(0.5, 0.9))
         state = load_resume(folder / "resume.pt") or {"step": 0}
         if state["step"] and state.keys() != {*parts, "step"}:
@@ -81,11 +81,11 @@ def train_first_stage(config: Config, folder: Path, data_dir: Path | None = None
         sample = to_tensor(images[sample_rows(len(images), min(256, len(images)), 0)]).to(device)
         with torch.no_grad():
             stage.eval()
-            if config.first_stage == "vq":
+            if vq:
                 stage.calibrate(sample)
             error = F.l1_loss(stage.decode(stage.encode(sample)), sample).item()
         seconds = round(time.monotonic() - start, 1)
-        if config.first_stage == "vq":
+        if vq:
             store_latents(stage, images, folder)
         weights = packed(stage)
         measured = describe(l1=error, seconds=seconds, critic=perceptual is not None, note=note, digest=digest(weights))
@@ -121,11 +121,9 @@ def store_latents(stage: nn.Module, images, folder: Path) -> None:
         if path.exists():
             continue
         rows = np.arange(first, min(first + SHARD, len(images)))
+        batches = (to_tensor(images[part]).to(device) for part in np.array_split(rows, -(-len(rows) // 256)))
         with torch.no_grad():
-            parts = [
-                stage.encode(to_tensor(images[part]).to(device)).half().cpu()
-                for part in np.array_split(rows, -(-len(rows) // 256))
-            ]
+            parts = [stage.encode(batch).half().cpu() for batch in batches]
         buffer = io.BytesIO()
         np.save(buffer, torch.cat(parts).numpy(), allow_pickle=False)
         write_atomically(path, buffer.getvalue())

@@ -46,10 +46,10 @@ def train(
     """Trains one variant into `folder` and yields the log's records (step, losses, lr, seconds, anchors).
 
     Leaves config.json, log.jsonl, model.safetensors, and a copy of the study's first stage if that is trained; resume.pt exists
-    during the training. An interrupted run continues
-    where it was; a complete run yields nothing. `extensions` are the user's own, beside those that `config` switches on. Under
-    `accelerate launch` or `torchrun` every process takes its share of each batch, and the first process writes. ValueError if
-    the folder holds a run of other data or settings, and for fewer than 20 labelled images.
+    during the training. An interrupted run continues where it was; a complete run yields nothing. `extensions` are the user's
+    own, beside those that `config` switches on. Under `accelerate launch` or `torchrun` every process takes its share of each
+    batch, and the first process writes. ValueError if the folder holds a run of other data or settings, and for fewer than 20
+    labelled images.
     """
     data = load_dataset(config.dataset, data_dir, config.image_size)
     if data.factors is not None and len(data.images) < 20:
@@ -105,12 +105,7 @@ class Training:
     scalars and features, and `done`, the number of steps completed."""
 
     def __init__(
-        self,
-        config: Config,
-        folder: Path,
-        data: Dataset,
-        accelerator: Accelerator,
-        extensions: Sequence[Extension] = (),
+        self, config: Config, folder: Path, data: Dataset, accelerator: Accelerator, extensions: Sequence[Extension] = ()
     ):
         self.config, self.folder, self.accelerator = config, folder, accelerator
         self.device, self.rank, self.world = accelerator.device, accelerator.process_index, accelerator.num_processes
@@ -128,9 +123,8 @@ class Training:
             self.model.compile_parts()
         self.wrapped, self.optimiser = accelerator.prepare(self.model, optimiser)
         self.gradients = Gradients(config, self.model, self.wrapped, accelerator)
-        self.average = None
-        if config.ema:
-            self.average = AveragedModel(self.model, multi_avg_fn=moving_average(config.ema), use_buffers=False)
+        average = moving_average(config.ema)
+        self.average = AveragedModel(self.model, multi_avg_fn=average, use_buffers=False) if config.ema else None
         # Every process keeps its own share.
         width = config.scalars_per_unit + config.unit_dim
         self.feature_buffer = torch.zeros(config.feature_buffer // self.world, config.units, width, device=self.device)

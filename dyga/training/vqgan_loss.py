@@ -51,18 +51,13 @@ class PatchDiscriminator(nn.Sequential):
 
 
 class VQGANLoss(nn.Module):
-    """The perceptual and the adversarial term, and the discriminator's loss. `perceptual` is a distance as `lpips` returns; it
-    is not part of the state."""
+    """The perceptual and the adversarial term, and the discriminator's loss. `perceptual` is a distance as `lpips` returns. It
+    is not part of the module: neither trained, saved nor moved to another device with it."""
 
     def __init__(self, perceptual: nn.Module):
         super().__init__()
-        self._perceptual = [perceptual]  # in a list, so that its weights are neither trained nor saved
+        self._perceptual = [perceptual]  # torch ignores modules in a list
         self.discriminator = PatchDiscriminator()
-
-    def to(self, device: torch.device) -> "VQGANLoss":
-        """Moves the perceptual distance as well."""
-        self._perceptual[0].to(device)
-        return super().to(device)
 
     def terms(self, images: Tensor, decoded: Tensor, last_weight: Tensor, adversarial: bool) -> Tensor:
         """What is added to the autoencoder's L1. The adversarial term is scaled so that its gradient at the decoder's
