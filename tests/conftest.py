@@ -4,14 +4,18 @@ import io
 import os
 import subprocess
 import sys
+from collections.abc import Iterable
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
+from PIL import Image
 from xdist.scheduler import LoadScopeScheduling
 
+from dyga import load_run
 from dyga.__main__ import main
+from dyga.data import load_dataset
 
 ROOT = Path(__file__).parent.parent
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -46,6 +50,20 @@ def study(tmp_path_factory) -> Path:
             assert done.returncode == 0, done.stdout + done.stderr
             (out / "printed.txt").write_text(done.stdout)
     return out
+
+
+@pytest.fixture(scope="module")
+def run(study):
+    """The smoke study's pruned run."""
+    return load_run(study / "runs" / "rooms3d-smoke" / "pruned-seed0")
+
+
+def save_images(folder: Path, rows: Iterable[int]) -> Path:
+    """A new folder with these images of rooms3d as PNG files; returns it."""
+    folder.mkdir(parents=True)
+    for number, row in enumerate(rows):
+        Image.fromarray(load_dataset().images[row]).save(folder / f"{number:02d}.png")
+    return folder
 
 
 # Files whose tests change the study for a while, or watch it.

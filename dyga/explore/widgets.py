@@ -174,11 +174,8 @@ class TraversalExplorer(Explorer):
         self.show(self.rows[0])
         decoded = self._run.decode(self._features[None])[0]
         difference = np.abs(decoded.astype(int) - self.chooser.image).mean()
-        self.message.value = (
-            f"The model reconstructs this image poorly (mean difference {difference:.0f} of 255): it was trained on other images."
-            if difference > POOR
-            else ""
-        )
+        poorly = f"The model reconstructs this image poorly (mean difference {difference:.0f} of 255)"
+        self.message.value = f"{poorly}: it was trained on other images." if difference > POOR else ""
 
     def show(self, row: UnitSlider) -> None:
         """Decode the image with the moved units, and the strip of `row`. Units that were not moved keep the image's features."""
@@ -295,14 +292,17 @@ class AnchorExplorer(Explorer):
         self.decoded.value = self._decode(self.unit.value, self.anchor.value)
         self.scatter.value = self._draw(self.unit.value, self.anchor.value)
 
-    def _draw_scatter(self, number: int, anchor: int) -> bytes:
-        unit, data = self.units[number], self._run.data
+    def cloud(self, unit: Unit) -> plots.Cloud:
+        """The unit's features and anchors in two dimensions, with the values of the factor that it follows."""
+        data = self._run.data
         factor = unit.factors[0] if unit.factors and self._factors is not None else ""
         values = self._factors[:, data.factor_names.index(factor)] if factor else None
         means = self._run.anchors_along(unit.index)[1]
-        points = plots.cloud(self._points[:, unit.index], means, values, factor, data.colours.get(factor))
-        buffer = io.BytesIO()
-        plots.anchor_scatter({str(unit): points}, marked=anchor).savefig(buffer, format="png", dpi=100)
+        return plots.cloud(self._points[:, unit.index], means, values, factor, data.colours.get(factor))
+
+    def _draw_scatter(self, number: int, anchor: int) -> bytes:
+        unit, buffer = self.units[number], io.BytesIO()
+        plots.anchor_scatter({str(unit): self.cloud(unit)}, marked=anchor).savefig(buffer, format="png", dpi=100)
         return buffer.getvalue()
 
     def _decode_anchor(self, number: int, anchor: int) -> bytes:

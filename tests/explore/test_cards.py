@@ -1,13 +1,7 @@
 import numpy as np
 import pytest
 
-from dyga import load_run
 from dyga.explore.cards import explained, sampled_scalars, unit_cards
-
-
-@pytest.fixture(scope="module")
-def run(study):
-    return load_run(study / "runs" / "rooms3d-smoke" / "pruned-seed0")
 
 
 def test_a_card_shows_extreme_codes_the_traversal_and_the_change_between_ends(run):

@@ -3,13 +3,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from PIL import Image
+from conftest import save_images
 from safetensors.numpy import load_file
 
 from dyga import load_run
 from dyga.__main__ import main
 from dyga.config import make_config
-from dyga.data import load_dataset
 from dyga.explore.export import portable
 from dyga.study.evaluation import evaluate
 from dyga.training.first_stage import train_first_stage
@@ -20,11 +19,6 @@ CONTENTS = {
     "reconstructions.webp", "traversals.webp", "first_stage/config.json", "first_stage/provenance.json",
     "first_stage/model.safetensors",
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def run(study):
-    return load_run(study / "runs" / "rooms3d-smoke" / "pruned-seed0")
 
 
 @pytest.fixture(scope="module")
@@ -100,10 +94,7 @@ def test_the_model_card_has_the_runs_own_numbers(run, exported):
 
 
 def test_an_export_of_own_pictures_tells_no_path_and_finds_them_again(tmp_path, monkeypatch):
-    folder = tmp_path / "secret" / "photos"
-    folder.mkdir(parents=True)
-    for number, image in enumerate(load_dataset().images[np.arange(20) * 10_000]):
-        Image.fromarray(image).save(folder / f"{number:02d}.png")
+    folder = save_images(tmp_path / "secret" / "photos", np.arange(20) * 10_000)
     config = replace(make_config("smoke", f"folder:{folder}", "encdiff"), steps=2, first_stage_steps=2, image_size=32)
     list(train(config, tmp_path / "study" / "encdiff-seed0", tmp_path))
     train_first_stage(config, tmp_path / "study" / "first_stage", tmp_path)

@@ -4,8 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from conftest import save_images
 from PIL import Image
 from safetensors.numpy import load_file, save_file
+from sklearn.decomposition import PCA
 
 from dyga import load_run
 from dyga.__main__ import main
@@ -16,11 +18,6 @@ from dyga.kept import digest
 from dyga.study.evaluation import evaluate
 from dyga.training.first_stage import train_first_stage
 from dyga.training.loop import train
-
-
-@pytest.fixture(scope="module")
-def run(study):
-    return load_run(study / "runs" / "rooms3d-smoke" / "pruned-seed0")
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +47,6 @@ def test_codes_are_first_principal_components(run):
     codes = run.projection["codes"]
     assert abs(codes.mean(axis=0)).max() < 1e-2
     features = run.encode(run.data.images[run.projection["rows"]])
-    from sklearn.decomposition import PCA
-
     for unit in [u.index for u in run.active_units[:3]]:
         expected = PCA(1).fit_transform(features[:, unit])[:, 0]
         assert abs(np.corrcoef(expected, codes[:, unit])[0, 1]) > 0.9999
@@ -119,8 +114,6 @@ def test_wrong_arguments(run, images):
 
 
 def test_a_run_without_evaluation_says_so(study, tmp_path):
-    import shutil
-
     copy = tmp_path / "runs" / "full-seed0"
     shutil.copytree(study / "runs" / "rooms3d-smoke" / "full-seed0", copy)
     (copy / "metrics.json").unlink()
@@ -138,10 +131,7 @@ def pictures(tmp_path_factory):
     """Two folders of pictures, a study's run and first stage on each, pooled."""
     root = tmp_path_factory.mktemp("two")
     for name, first in (("a", 0), ("b", 240_000)):
-        folder = root / name / "pictures"
-        folder.mkdir(parents=True)
-        for number, image in enumerate(load_dataset().images[first + np.arange(20) * 10_000]):
-            Image.fromarray(image).save(folder / f"{number:02d}.png")
+        folder = save_images(root / name / "pictures", first + np.arange(20) * 10_000)
         config = replace(make_config("smoke", f"folder:{folder}", "encdiff"), steps=2, first_stage_steps=2)
         list(train(config, root / name / "before-seed0", root))
         train_first_stage(config, root / name / "first_stage", root)

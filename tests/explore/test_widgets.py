@@ -11,11 +11,6 @@ from dyga import load_run
 from dyga.explore.widgets import SHOWN, AnchorExplorer, ImageChooser, InterchangeExplorer, TraversalExplorer, png, strip
 
 
-@pytest.fixture(scope="module")
-def run(study):
-    return load_run(study / "runs" / "rooms3d-smoke" / "pruned-seed0")
-
-
 @pytest.fixture
 def explorer(run):
     return TraversalExplorer(run, run.data.images, first=5)

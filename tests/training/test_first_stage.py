@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from conftest import save_images
 from torch_fidelity.sample_similarity_lpips import URL_VGG16_LPIPS
 
 from dyga.checkpoint import load_model, save_resume
@@ -21,11 +21,7 @@ from dyga.training.first_stage import StoredLatents, store_latents, train_first_
 
 @pytest.fixture
 def pictures(tmp_path):
-    folder = tmp_path / "pictures"
-    folder.mkdir()
-    for i, image in enumerate(load_dataset().images[:: 480_000 // 30]):
-        Image.fromarray(image).save(folder / f"{i:02d}.png")
-    return f"folder:{folder}"
+    return f"folder:{save_images(tmp_path / 'pictures', range(0, 480_000, 16_000))}"
 
 
 def test_the_papers_autoencoder_is_trained_and_all_latents_are_kept(pictures, tmp_path, monkeypatch):

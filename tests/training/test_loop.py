@@ -11,8 +11,7 @@ import types
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
-from PIL import Image
+from conftest import ROOT, save_images
 
 from dyga.checkpoint import load_model, load_resume
 from dyga.config import make_config
@@ -72,12 +71,7 @@ def test_a_folder_of_other_settings_is_refused(trained):
 
 @pytest.fixture
 def pictures(tmp_path):
-    """A folder of twenty pictures, and a function that trains on it."""
-    folder = tmp_path / "a" / "pictures"
-    folder.mkdir(parents=True)
-    for number, image in enumerate(load_dataset().images[np.arange(20) * 20_000]):
-        Image.fromarray(image).save(folder / f"{number:02d}.png")
-    return folder
+    return save_images(tmp_path / "a" / "pictures", np.arange(20) * 20_000)
 
 
 def on(pictures, run, **changes):
@@ -229,34 +223,26 @@ def test_a_batch_that_the_processes_cannot_share_is_refused(tmp_path):
         training.Training(TINY, tmp_path, load_dataset(), accelerator)
 
 
-def test_out_of_memory_means_smaller_micro_batches(tmp_path, capsys):
-    accelerator = training.make_accelerator(TINY)
-    run = training.Training(TINY, tmp_path, load_dataset(), accelerator)
-    whole, sizes = run.gradients._in_parts, []
+def test_out_of_memory_means_smaller_micro_batches_and_no_room_at_all_is_said(tmp_path, capsys):
+    run = training.Training(TINY, tmp_path, load_dataset(), training.make_accelerator(TINY))
+    whole, sizes, room = run.gradients._in_parts, [], 5
 
     def small_machine(step, *batch):
         sizes.append(run.gradients.micro_batch)
-        if run.gradients.micro_batch > 5:
+        if run.gradients.micro_batch > room:
             raise torch.OutOfMemoryError("no room")
         return whole(step, *batch)
 
     run.gradients._in_parts = small_machine
-    losses, points = run.gradients.compute(0, *next(run.batches.along([run._rows(0)])))
+    batch = next(run.batches.along([run._rows(0)]))
+    losses, points = run.gradients.compute(0, *batch)
     assert sizes == [16, 8, 4] and all(loss.isfinite() for loss in losses.values()) and losses["loss"] > 0
     run._remember(points)
     assert "out of memory: continuing with 4 images at a time" in capsys.readouterr().err
     assert run.feature_buffer[:16].abs().sum(dim=(1, 2)).gt(0).all() and not run.feature_buffer[16:].any()
-
-
-def test_no_memory_at_all_is_said(tmp_path):
-    run = training.Training(TINY, tmp_path, load_dataset(), training.make_accelerator(TINY))
-
-    def no_machine(step, *batch):
-        raise torch.OutOfMemoryError("no room")
-
-    run.gradients._in_parts = no_machine
+    room = 0
     with pytest.raises(RuntimeError, match="out of memory with one image at a time"):
-        run.gradients.compute(0, *next(run.batches.along([run._rows(0)])))
+        run.gradients.compute(0, *batch)
 
 
 def test_all_but_the_anchors_can_be_compiled_and_is(monkeypatch):
