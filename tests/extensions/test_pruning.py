@@ -155,9 +155,15 @@ def test_two_views_of_one_factor_join_and_whole_units_and_strangers_do_not():
     assert chosen(scalars[:, :, :1]).merged[0] and chosen(scalars[:, :, :1], dependence=1.0).merged == []
 
 
-def test_a_run_ends_with_fewer_units_which_are_all_that_is_measured(tmp_path):
-    list(train(CONFIG, tmp_path / "pruned-seed0"))
-    run = load_run(tmp_path / "pruned-seed0")
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("finished") / "pruned-seed0"
+    list(train(CONFIG, folder))
+    return folder
+
+
+def test_a_run_ends_with_fewer_units_which_are_all_that_is_measured(finished):
+    run = load_run(finished)
     scalars = run.model.extensions[0].active.numpy() > 0
     active = scalars.any(axis=1)
     assert 3 <= scalars.sum() < 16 and active.sum() < 8
@@ -170,15 +176,14 @@ def test_a_run_ends_with_fewer_units_which_are_all_that_is_measured(tmp_path):
     assert np.allclose(features[0, ~active], features[1, ~active], atol=1e-6)
 
 
-def test_an_interrupted_run_prunes_the_same_scalars(tmp_path):
-    list(train(CONFIG, tmp_path / "base_loss"))
+def test_an_interrupted_run_prunes_the_same_scalars(finished, tmp_path):
     loop = train(CONFIG, tmp_path / "cut")
     for record in loop:
         if record["step"] == 30:
             break
     loop.close()
     list(train(CONFIG, tmp_path / "cut"))
-    assert (tmp_path / "cut" / "model.safetensors").read_bytes() == (tmp_path / "base_loss" / "model.safetensors").read_bytes()
+    assert (tmp_path / "cut" / "model.safetensors").read_bytes() == (finished / "model.safetensors").read_bytes()
 
 
 def test_merging_copies_the_scalar_and_the_optimisers_state():
