@@ -17,7 +17,7 @@ import numpy as np
 
 from dyga.config import IMAGE_SUFFIXES, image_files
 from dyga.data.labels import Labels, make_labels, read_factors, some
-from dyga.data.readers import npy_header
+from dyga.data.readers import npy_blocks, npy_header
 
 BLOCK = 1_000
 
