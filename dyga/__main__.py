@@ -19,11 +19,19 @@ from dyga.config import (
     parse_numbers,
     study_name,
 )
+from dyga.kept import CLASSIFIER, FIRST_STAGE
 from dyga.processes import end_interrupted, end_on_signals, end_with_parent
 from dyga.provenance import checkout
 from dyga.study import reproduce_command, score_command
 
 ROOT = checkout() or Path.cwd()
+# The commands that make a folder of a study, and the folder's name.
+FOLDERS = {
+    "train": "{variant}-seed{seed}",
+    "first-stage": FIRST_STAGE,
+    "factor-classifier": CLASSIFIER,
+    "baselines": "baselines-seed{seed}",
+}
 
 
 class Parser(argparse.ArgumentParser):
@@ -44,10 +52,14 @@ def main(arguments: list[str] | None = None) -> None:
         end_with_parent()
     parser = Parser(prog="dyga", description="Latent units via diffusion models: reproduce, train, evaluate.")
     commands = parser.add_subparsers(dest="command", required=True, parser_class=Parser, metavar="COMMAND")
+    known = _options()
     for name, function in COMMANDS.items():
         command = commands.add_parser(name, help=function.__doc__, description=function.__doc__, allow_abbrev=False)
-        _add_options(command, name)
-    parser.set_defaults(folder=None)
+        for users, option, described in known:
+            if name in users.split():
+                command.add_argument(option, **described)
+        if name in OWN_OPTIONS:
+            OWN_OPTIONS[name](command)
     options, unknown = parser.parse_known_args(arguments)
     if unknown:
         commands.choices[options.command].error(f"unrecognized arguments: {' '.join(unknown)}")
@@ -67,68 +79,43 @@ def _fail(code: int, message: object) -> NoReturn:
     raise SystemExit(code)
 
 
-def _add_options(command: argparse.ArgumentParser, name: str) -> None:
-    if name == "bench":
-        command.add_argument("what", choices=["anchors", "explorers", "train"], help="what to measure")
-        command.add_argument("--sizes", default="2000,10000,48000,480000", help="anchors: numbers of feature rows")
-        default = _study_folder(make_config()) / "pruned-seed0"
-        command.add_argument("--run", default=default, help="explorers: a run folder (default: the default run's pruned-seed0)")
-        command.add_argument("--profile", default="paper", help=f"train: {', '.join(PROFILES)} (default: paper)")
-        command.add_argument("--batch", default="32", help="train: images per step")
-        _add_set(command)
-        return
-    if name == "settings":
-        command.add_argument("--profile", default="quick", help=", ".join(PROFILES))
-        command.add_argument("--variant", default="pruned", help=", ".join(VARIANTS))
-        _add_set(command)
-        return
-    if name == "score":
-        score_command.add_options(command)
-        return
-    if name == "export":
-        command.add_argument("run", metavar="RUN", help="a run folder")
-        command.add_argument("folder", metavar="FOLDER", help="where to: a new or empty folder")
-        command.add_argument("--half", action="store_true", help="weights of 16 bits: half the size")
-        command.add_argument("--data-dir", help="an existing folder for data and caches (default: data/)")
-        return
-    names = f"{', '.join(DATASETS)}; or own data: {'; '.join(f'{own}, {what}' for own, what in OWN.items())}"
-    if name == "data":
-        command.add_argument("what", choices=["list", "prepare"], help="list what there is, or download and prepare one")
-        command.add_argument("dataset", nargs="?", default="rooms3d", metavar="NAME", help=names)
-    elif name == "evaluate":
-        command.add_argument("folder", metavar="RUN", help="a run folder")
-        estimators = ("sklearn", "lightgbm")
-        command.add_argument("--suite", choices=estimators, help="print every metric, DCI by this estimator; writes nothing")
-    else:
-        command.add_argument("--dataset", default="rooms3d", help=names)
-    command.add_argument("--data-dir", help="an existing folder for data and caches (default: data/)")
-    if name == "data":
-        return
-    if name != "evaluate":
-        command.add_argument("--profile", default="quick", help=", ".join(PROFILES))
-        _add_set(command)
-    if name == "train":
-        command.add_argument("--variant", default="pruned", help=", ".join(VARIANTS))
-        command.add_argument("--seed", default="0", help="a number")
-    if name == "baselines":
-        command.add_argument("--seed", default="0", help="a number")
-    if name in ("train", "first-stage", "factor-classifier", "baselines"):
-        command.add_argument("--folder", help="where to (default: runs/<dataset>-<profile>/...)")
-    if name == "reproduce":
-        reproduce_command.add_options(command)
-
-
-def _add_set(command: argparse.ArgumentParser) -> None:
-    help = "change a setting; may be repeated ('dyga settings' lists all)"
-    command.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help=help)
+def _options() -> list[tuple[str, str, dict]]:
+    """Each option: the commands that have it, its name, and its arguments of argparse."""
+    known = f"{', '.join(DATASETS)}; or own data: {'; '.join(f'{own}, {what}' for own, what in OWN.items())}"
+    run = _study_folder(make_config()) / "pruned-seed0"
+    profile, variant, runs = ", ".join(PROFILES), ", ".join(VARIANTS), " ".join(FOLDERS)
+    a_set = "change a setting; may be repeated ('dyga settings' lists all)"
+    a_suite = "print every metric, DCI by this estimator; writes nothing"
+    return [
+        ("bench", "what", dict(choices=["anchors", "explorers", "train"], help="what to measure")),
+        ("bench", "--sizes", dict(default="2000,10000,48000,480000", help="anchors: numbers of feature rows")),
+        ("bench", "--run", dict(default=run, help="explorers: a run folder (default: the default run's pruned-seed0)")),
+        ("bench", "--profile", dict(default="paper", help=f"train: {profile} (default: paper)")),
+        ("bench", "--batch", dict(default="32", help="train: images per step")),
+        ("data", "what", dict(choices=["list", "prepare"], help="list what there is, or download and prepare one")),
+        ("data", "dataset", dict(nargs="?", default="rooms3d", metavar="NAME", help=known)),
+        ("evaluate", "folder", dict(metavar="RUN", help="a run folder")),
+        ("evaluate", "--suite", dict(choices=("sklearn", "lightgbm"), help=a_suite)),
+        ("export", "run", dict(metavar="RUN", help="a run folder")),
+        ("export", "folder", dict(metavar="FOLDER", help="where to: a new or empty folder")),
+        ("export", "--half", dict(action="store_true", help="weights of 16 bits: half the size")),
+        (f"reproduce {runs}", "--dataset", dict(default="rooms3d", help=known)),
+        (f"reproduce {runs} settings", "--profile", dict(default="quick", help=profile)),
+        ("train settings", "--variant", dict(default="pruned", help=variant)),
+        ("train baselines", "--seed", dict(default="0", help="a number")),
+        (runs, "--folder", dict(help="where to (default: runs/<dataset>-<profile>/...)")),
+        (f"reproduce {runs} settings bench", "--set", dict(action="append", default=[], metavar="NAME=VALUE", help=a_set)),
+        (
+            f"reproduce {runs} evaluate export data",
+            "--data-dir",
+            dict(help="an existing folder for data and caches (default: data/)"),
+        ),
+    ]
 
 
 def _check(options: argparse.Namespace) -> None:
     """ValueError for anything wrong that can be seen before the work starts."""
-    if options.command == "score":
-        score_command.check_options(options)
-        return
-    if "dataset" in options:
+    if "dataset" in options and options.command != "score":
         options.dataset = existing_dataset(options.dataset)
     if "set" in options:
         wrong = [text for text in options.set if "=" not in text]
@@ -136,36 +123,28 @@ def _check(options: argparse.Namespace) -> None:
             raise ValueError(f"--set {wrong[0]}: valid is NAME=VALUE, as steps=3000")
         options.set = ", ".join(options.set)
         parse_changes(options.set)
-    if options.command == "settings":
-        options.config = make_config(options.profile, variant=options.variant, changes=options.set)
-        return
-    if options.command == "bench":
-        options.sizes = parse_numbers(options.sizes, "sizes", 100, 1_000_000)
-        options.batch = parse_numbers(options.batch, "batch", 2, 65_536)[0]
-        options.config = make_config(options.profile, changes=options.set)
-        return
-    if options.data_dir:
+    if getattr(options, "data_dir", None):
         folder = Path(options.data_dir).expanduser().resolve()
         if not folder.is_dir():
             raise ValueError(f"--data-dir {options.data_dir}: there is no such folder")
-        options.data_dir = str(folder)
-    if options.command in ("train", "first-stage", "factor-classifier", "baselines"):
-        options.config = _config(options)
-        check_batch(options.config)
-    if options.command == "reproduce":
-        reproduce_command.check_options(options)
-
-
-def _config(options: argparse.Namespace) -> Config:
-    seeds = parse_numbers(getattr(options, "seed", "0"), "seed", 0, 10_000)
-    if len(seeds) > 1:
-        raise ValueError(f"seed '{options.seed}': valid is one number; several go to 'reproduce --seeds'")
-    variant = options.variant if options.command == "train" else "encdiff"
-    return make_config(options.profile, options.dataset, variant, seeds[0], options.set)
-
-
-def _data_dir(options: argparse.Namespace) -> Path | None:
-    return Path(options.data_dir) if options.data_dir else None
+        options.data_dir = folder
+    if options.command in CHECKS:
+        CHECKS[options.command](options)
+    elif options.command == "settings":
+        options.config = make_config(options.profile, variant=options.variant, changes=options.set)
+    elif options.command == "bench":
+        options.sizes = parse_numbers(options.sizes, "sizes", 100, 1_000_000)
+        options.batch = parse_numbers(options.batch, "batch", 2, 65_536)[0]
+        options.config = make_config(options.profile, changes=options.set)
+    elif options.command in FOLDERS:
+        seeds = parse_numbers(getattr(options, "seed", "0"), "seed", 0, 10_000)
+        if len(seeds) > 1:
+            raise ValueError(f"seed '{options.seed}': valid is one number; several go to 'reproduce --seeds'")
+        variant = getattr(options, "variant", "encdiff")
+        config = options.config = make_config(options.profile, options.dataset, variant, seeds[0], options.set)
+        check_batch(config)
+        name = FOLDERS[options.command].format(variant=variant, seed=config.seed)
+        options.folder = Path(options.folder) if options.folder else _study_folder(config) / name
 
 
 def train(options: argparse.Namespace) -> None:
@@ -178,43 +157,36 @@ def train(options: argparse.Namespace) -> None:
     from dyga.training.loop import train
 
     config, main_process = options.config, make_accelerator(options.config).is_main_process
-    folder = Path(options.folder) if options.folder else _study_folder(config) / f"{config.variant}-seed{config.seed}"
+    folder = options.folder
     with tqdm(
         total=config.steps, desc=folder.name, mininterval=10, delay=1, ascii=True, unit="step", disable=not main_process
     ) as bar:
-        for record in train(config, folder, _data_dir(options)):
+        for record in train(config, folder, options.data_dir):
             bar.update(record["step"] - bar.n)
             bar.set_postfix(loss=f"{record['loss']:.3f}", refresh=False)
     if main_process:
-        _print_metrics(evaluate(load_run(folder, _data_dir(options))))
+        _print_metrics(evaluate(load_run(folder, options.data_dir)))
 
 
 def first_stage(options: argparse.Namespace) -> None:
     """Train the first stage that a study's runs share."""
     from dyga.training.first_stage import train_first_stage
 
-    config = options.config
-    folder = Path(options.folder) if options.folder else _study_folder(config) / "first_stage"
-    train_first_stage(config, folder, _data_dir(options))
+    train_first_stage(options.config, options.folder, options.data_dir)
 
 
 def factor_classifier(options: argparse.Namespace) -> None:
     """Train the classifier that reads factors from decoded images."""
-    from dyga.kept import CLASSIFIER
     from dyga.study.interventions import train_factor_classifier
 
-    config = options.config
-    folder = Path(options.folder) if options.folder else _study_folder(config) / CLASSIFIER
-    train_factor_classifier(config, folder, _data_dir(options))
+    train_factor_classifier(options.config, options.folder, options.data_dir)
 
 
 def baselines(options: argparse.Namespace) -> None:
     """Fit and measure PCA, ICA and beta-TCVAE on the same data."""
     from dyga.study.baselines import run_baselines
 
-    config = options.config
-    folder = Path(options.folder) if options.folder else _study_folder(config) / f"baselines-seed{config.seed}"
-    for method, values in run_baselines(config, folder, _data_dir(options)).items():
+    for method, values in run_baselines(options.config, options.folder, options.data_dir).items():
         print(method, end="  ")
         _print_metrics(values)
 
@@ -224,7 +196,7 @@ def evaluate(options: argparse.Namespace) -> None:
     from dyga.explore.run import load_run
     from dyga.study.evaluation import evaluate, suite
 
-    run = load_run(options.folder, _data_dir(options))
+    run = load_run(options.folder, options.data_dir)
     _print_metrics(evaluate(run))
     if options.suite:
         print(suite(run, options.suite).to_string(index=False, float_format="{:.3f}".format))
@@ -234,7 +206,7 @@ def export(options: argparse.Namespace) -> None:
     """Write one folder with a trained run and its model card, to give away; load_run opens it anywhere."""
     from dyga.explore.run import load_run
 
-    folder = load_run(options.run, _data_dir(options)).export(options.folder, options.half)
+    folder = load_run(options.run, options.data_dir).export(options.folder, options.half)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     print(f"{folder}: {size / 1e6:.1f} MB")
 
@@ -244,7 +216,7 @@ def data(options: argparse.Namespace) -> None:
     from dyga.data import CATALOG, RENDERED, default_data_dir, prepare_dataset
 
     if options.what == "list":
-        where = _data_dir(options) or default_data_dir()
+        where = options.data_dir or default_data_dir()
         for name in RENDERED:
             print(f"{name:18}  {DATASETS[name].images:,} images, rendered by this package, always there (in {where})")
         for name, source in CATALOG.items():
@@ -255,7 +227,7 @@ def data(options: argparse.Namespace) -> None:
         for own, what in OWN.items():
             print(f"{own:18}  {what}")
         return
-    dataset = prepare_dataset(options.dataset, _data_dir(options))
+    dataset = prepare_dataset(options.dataset, options.data_dir)
     pairs = zip(dataset.factor_names, dataset.factor_sizes, strict=True)
     print(f"{options.dataset}: {len(dataset.images):,} images; {', '.join(f'{n} {s}' for n, s in pairs) or 'no factors'}")
 
@@ -306,6 +278,9 @@ COMMANDS = {
     "data": data,
     "bench": bench,
 }
+# What `_options` and `_check` leave to the two commands with a file of their own.
+OWN_OPTIONS = {"reproduce": reproduce_command.add_options, "score": score_command.add_options}
+CHECKS = {"reproduce": reproduce_command.check_options, "score": score_command.check_options}
 
 if __name__ == "__main__":
     main()

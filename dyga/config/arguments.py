@@ -10,14 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from dyga.config.datasets import DATASETS
-from dyga.config.presets import ALL_VARIANTS, IMAGE_SUFFIXES, VARIANTS, absolute_dataset, is_own
+from dyga.config.presets import IMAGE_SUFFIXES, VARIANTS, absolute_dataset, is_own
 from dyga.config.schema import Config, as_text, parse_changes
 
 
 def parse_variants(text: str) -> tuple[str, ...]:
     """'encdiff,full' -> variant names in the order given; 'all': the first seven; 'ablation': every one. ValueError lists the
     valid."""
-    sets = {"all": ALL_VARIANTS, "ablation": tuple(VARIANTS)}
+    sets = {"all": tuple(VARIANTS)[:7], "ablation": tuple(VARIANTS)}
     names = sets.get(text) or tuple(dict.fromkeys(text.split(",")))
     for name in names:
         if name not in VARIANTS:
@@ -86,27 +86,20 @@ def check_variants(configs: Iterable[Config]) -> None:
             raise ValueError(f"with {config.changes} the variants {same} and {config.variant} are the same: leave one out")
 
 
-def image_files(folder: Path) -> list[os.DirEntry]:
-    """All files under `folder` with an image's ending, in order of their paths. Hidden ones and those that archives leave behind
+def image_files(folder: Path) -> list[str]:
+    """Paths of all files under `folder` with an image's ending, in order. Hidden ones and those that archives leave behind
     (`._x.jpg`, `__MACOSX/`, `.ipynb_checkpoints/`) do not count; links without a target do, and cannot be read."""
-    found, folders = [], [os.fspath(folder)]
-    while folders:
-        try:
-            with os.scandir(folders.pop()) as entries:
-                visible = [entry for entry in entries if not entry.name.startswith((".", "__MACOSX"))]
-        except OSError as error:
-            raise ValueError(f"folder: {error.filename} cannot be read ({error.strerror})") from None
-        folders += [entry.path for entry in visible if entry.is_dir(follow_symlinks=False)]
-        images = (entry for entry in visible if entry.name.lower().endswith(IMAGE_SUFFIXES))
-        found += filter(_is_file_or_broken, images)
-    return sorted(found, key=lambda entry: entry.path.split(os.sep))
 
+    def refuse(error: OSError) -> None:
+        raise ValueError(f"folder: {error.filename} cannot be read ({error.strerror})") from None
 
-def _is_file_or_broken(entry: os.DirEntry) -> bool:
-    try:
-        return entry.is_file() or (entry.is_symlink() and not os.path.exists(entry.path))
-    except OSError:  # a link that leads to itself
-        return True
+    found, hidden = [], (".", "__MACOSX")
+    for parent, folders, files in os.walk(folder, onerror=refuse):
+        folders[:] = [name for name in folders if not name.startswith(hidden)]
+        images = [name for name in files if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(hidden)]
+        paths = [os.path.join(parent, name) for name in images]
+        found += [path for path in paths if os.path.isfile(path) or not os.path.exists(path)]
+    return sorted(found, key=lambda path: path.split(os.sep))
 
 
 def check_batch(config: Config) -> None:

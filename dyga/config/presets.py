@@ -121,7 +121,6 @@ VARIANTS: dict[str, Variant] = {
         "Decorrelated, quantised", "decorrelated, each unit quantised to ten values", _DECORRELATED | dict(quantiser_values=10)
     ),
 }
-ALL_VARIANTS = tuple(VARIANTS)[:7]
 DEFAULT_VARIANTS = ("encdiff", "full", "pruned")
 OWN = {
     "folder:PATH": "images, with labels if PATH holds factors.csv (file, factor, factor, ...)",

@@ -66,37 +66,47 @@ def load_dataset(name: str = "rooms3d", data_dir: Path | str | None = None, imag
     `dyga data prepare NAME` do. ValueError for an unknown name, for a data set that is not prepared, and for files that are no
     images or labels. RuntimeError if a package of the extra `data` is missing.
     """
+    colours = {}
     if name in RENDERED:
         images = RENDERED[name](data_dir)
-        identity = f"{name}, version {images.version}"
-        return Dataset(images, images.factors, images.factor_names, images.factor_sizes, identity, images.colours)
-    if is_own(name):
+        identity, colours = f"{name}, version {images.version}", images.colours
+    elif is_own(name):
         images = OwnImages(name, data_dir, image_size)
-        return Dataset(images, images.factors, images.factor_names, images.factor_sizes, images.identity)
-    if name in CATALOG:
-        _check_extra()
-        from dyga.data.prepare import PreparedImages, digest_of
+        identity = images.identity
+    elif name in CATALOG:
+        images = _prepared(name, data_dir)
+        identity = f"{name}, files {images.digest}"
+    else:
+        raise ValueError(f"unknown data set {name!r}: valid are {', '.join([*DATASETS, *OWN])}")
+    return Dataset(images, images.factors, images.factor_names, images.factor_sizes, identity, colours)
 
-        folder = (Path(data_dir) if data_dir else default_data_dir()) / name
-        if not folder.exists():
-            raise ValueError(f"{name} is not prepared in {folder.parent}: run 'dyga data prepare {name}' first")
-        images, digest = PreparedImages(folder), digest_of(CATALOG[name])
-        if images.digest != digest:
-            raise ValueError(f"{folder} was prepared from other files than the catalogue's: delete it and prepare it again")
-        return Dataset(images, images.factors, images.factor_names, images.factor_sizes, f"{name}, files {digest}")
-    raise ValueError(f"unknown data set {name!r}: valid are {', '.join([*DATASETS, *OWN])}")
+
+def _prepared(name: str, data_dir: Path | str | None) -> LazyImages:
+    folder = Path(data_dir or default_data_dir()) / name
+    if not folder.exists():
+        raise ValueError(f"{name} is not prepared in {folder.parent}: run 'dyga data prepare {name}' first")
+    images = _prepare_module().PreparedImages(folder)
+    if images.digest != CATALOG[name].digest:
+        raise ValueError(f"{folder} was prepared from other files than the catalogue's: delete it and prepare it again")
+    return images
 
 
 def known_factors(name: str) -> tuple[np.ndarray, tuple[str, ...]]:
     """Factor values (n, factors) int64 and names of a data set whose index determines them; its images need not be there.
     ValueError, which lists the valid, for other names."""
-    grids = {"rooms3d": rooms3d.FACTORS, "arm3d": arm3d.FACTORS, "faces2d": faces2d.FACTORS}
-    grids |= {known: source.factors for known, source in CATALOG.items() if source.factors}
-    if name == "faces2d_correlated":
-        return faces2d_correlated.values(np.arange(faces2d_correlated.COUNT)), faces2d.FACTORS.names
+    grids = {
+        "rooms3d": rooms3d.FACTORS,
+        "arm3d": arm3d.FACTORS,
+        "faces2d": faces2d.FACTORS,
+        "faces2d_correlated": faces2d.FACTORS,
+    }
+    grids |= {known: source.factors for known, source in CATALOG.items() if len(source.factors) == source.count}
     if name not in grids:
-        valid = ", ".join(known for known in DATASETS if known in grids or known == "faces2d_correlated")
-        raise ValueError(f"the order of {name!r} does not tell the factors: valid are {valid}; else give a file of factors")
+        raise ValueError(
+            f"the order of {name!r} does not tell the factors: valid are {', '.join(grids)}; else give a file of factors"
+        )
+    if name == "faces2d_correlated":
+        return faces2d_correlated.values(np.arange(faces2d_correlated.COUNT)), grids[name].names
     return grids[name].table(), grids[name].names
 
 
@@ -107,14 +117,14 @@ def prepare_dataset(name: str, data_dir: Path | str | None = None, image_size: i
     fails, RuntimeError if a package of the extra `data` is missing.
     """
     if name in CATALOG:
-        _check_extra()
-        from dyga.data.prepare import prepare
-
-        prepare(name, CATALOG[name], Path(data_dir) if data_dir else default_data_dir())
+        _prepare_module().prepare(name, CATALOG[name], Path(data_dir or default_data_dir()))
     return load_dataset(name, data_dir, image_size)
 
 
-def _check_extra() -> None:
+def _prepare_module():
     missing = [package for package in ("datasets", "h5py", "pyarrow", "requests") if find_spec(package) is None]
     if missing:
         raise RuntimeError(f"real data sets need {', '.join(missing)}: install dyga with its extra 'data'")
+    from dyga.data import prepare
+
+    return prepare

@@ -20,37 +20,34 @@ def find_or_fetch(file: RemoteFile, data_dir: Path) -> Path:
     ValueError if the file is not the expected one. A wrong download is deleted; a file that the user put there is kept.
     ConnectionError if the network fails. The next call resumes the download.
     """
-    path = data_dir / "downloads" / file.name
-    if (data_dir / file.name).exists():
-        path = data_dir / file.name
-    if not path.exists():
-        if not file.url:
-            raise ValueError(f"{path}: there is no such file, and it has no download address: download it manually to this path")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f"{path.name}.part")
-        _download(file, partial)
-        try:
-            check(file, partial)
-        except ValueError:
-            partial.unlink()
-            raise
-        partial.replace(path)
-        return path
-    check(file, path)
-    return path
+    target = data_dir / "downloads" / file.name
+    for path in (data_dir / file.name, target):
+        if path.exists():
+            check(file, path)
+            return path
+    if not file.url:
+        raise ValueError(f"{target}: there is no such file, and it has no download address: download it manually to this path")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f"{target.name}.part")
+    _download(file, partial)
+    try:
+        check(file, partial)
+    except ValueError:
+        partial.unlink()
+        raise
+    return partial.replace(target)
 
 
 def check(file: RemoteFile, path: Path) -> None:
     """ValueError if the size or the digest of the file at `path` differs from the expected one."""
-    size = path.stat().st_size
+    size, algorithm = path.stat().st_size, "md5" if len(file.digest) == 32 else "sha256"
+    wrong = "the file is damaged or a different one"
     if file.size is not None and size != file.size:
-        raise ValueError(f"{path}: expected {file.size:,} bytes, found {size:,}; the file is damaged or a different one")
+        raise ValueError(f"{path}: expected {file.size:,} bytes, found {size:,}; {wrong}")
     with path.open("rb") as stream:
-        found = hashlib.file_digest(stream, file.algorithm).hexdigest()
+        found = hashlib.file_digest(stream, algorithm).hexdigest()
     if found != file.digest:
-        raise ValueError(
-            f"{path}: expected {file.algorithm} {file.digest}, found {found}; the file is damaged or a different one"
-        )
+        raise ValueError(f"{path}: expected {algorithm} {file.digest}, found {found}; {wrong}")
 
 
 def _download(file: RemoteFile, partial: Path) -> None:
@@ -64,10 +61,8 @@ def _download(file: RemoteFile, partial: Path) -> None:
             response.raise_for_status()
             if response.status_code != 206:
                 have = 0
-            remaining = int(response.headers.get("Content-Length") or 0)
-            bar = tqdm(
-                total=have + remaining or None, initial=have, desc=file.name, unit="B", unit_scale=True, mininterval=5, ascii=True
-            )
+            total = have + int(response.headers.get("Content-Length") or 0)
+            bar = tqdm(total=total, initial=have, desc=file.name, unit="B", unit_scale=True, mininterval=5, ascii=True)
             with bar, partial.open("ab" if have else "wb") as stream:
                 for chunk in response.iter_content(CHUNK):
                     have += len(chunk)
@@ -75,7 +70,7 @@ def _download(file: RemoteFile, partial: Path) -> None:
                         raise ValueError(f"{file.url}: sent more than the expected {limit:,} bytes; stopped")
                     stream.write(chunk)
                     bar.update(len(chunk))
-            if remaining and have < bar.total:
+            if have < total:
                 raise requests.ConnectionError("the connection ended early")
     except requests.RequestException as error:
         reason = str(error).split("(Caused")[0][:120]

@@ -25,8 +25,8 @@ class Labels(NamedTuple):
     notes: tuple[str, ...]
 
 
-def make_labels(columns: Mapping[str, np.ndarray], where: str = "", skip: bool = False) -> Labels | None:
-    """Columns (n,) of integers, strings or floats by name -> labels; None without any.
+def make_labels(columns: Mapping[str, np.ndarray], where: str = "", skip: bool = False) -> Labels:
+    """Columns (n,) of integers, strings or floats by name -> labels.
 
     Sorted values are the classes. A continuous column has ten classes of equal count, and its name says so. ValueError for a
     column that cannot be a factor; with `skip` it is left out, and a note says so.
@@ -46,10 +46,8 @@ def make_labels(columns: Mapping[str, np.ndarray], where: str = "", skip: bool =
             name = f"{name} ({bins})"
         names.append(name)
         values.append(classes)
-    if not names:
-        return Labels(np.empty((0, 0), np.int64), (), (), tuple(notes)) if notes else None
-    table = np.stack(values, axis=1)
-    return Labels(table, tuple(names), tuple((table.max(axis=0) + 1).tolist()), tuple(notes))
+    sizes = tuple(int(classes.max()) + 1 for classes in values)
+    return Labels(np.stack(values, axis=1) if values else np.empty((0, 0), np.int64), tuple(names), sizes, tuple(notes))
 
 
 def as_classes(column: np.ndarray) -> tuple[np.ndarray, bool]:

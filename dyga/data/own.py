@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,18 +16,16 @@ import numpy as np
 
 from dyga.config import IMAGE_SUFFIXES, image_files
 from dyga.data.labels import Labels, make_labels, read_factors, some
-from dyga.data.readers import npy_header
-
-BLOCK = 1_000
+from dyga.data.readers import BATCH, npy_blocks, npy_header
 
 
 class Opened(NamedTuple):
     """Own data, opened and checked except for the images themselves: their number, for each a name, how errors call it, and a
-    file, its bytes or its pixels; and the labels if there are any."""
+    file, its bytes or its pixels; and the labels."""
 
     count: int
     contents: Iterable[tuple[str, str, Path | bytes | np.ndarray]]
-    labels: Labels | None
+    labels: Labels
 
 
 class Folder:
@@ -38,20 +35,17 @@ class Folder:
         self.folder = Path(name)
         if not self.folder.is_dir():
             raise ValueError(f"folder: {name} is not a folder; need one with images in it")
-        self.images = [entry.path for entry in image_files(self.folder)]
+        self.images = image_files(self.folder)
         if not self.images:
             raise ValueError(f"folder: {name} holds no images; valid endings are {', '.join(IMAGE_SUFFIXES)}")
         self.table = self.folder / "factors.csv"
         self.paths = [*self.images, *([str(self.table)] if os.path.lexists(self.table) else [])]
 
-    @contextmanager
-    def open(self, scratch: Path) -> Iterator[Opened]:
+    def open(self, scratch: str) -> Opened:
         names = [Path(path).relative_to(self.folder).as_posix() for path in self.images]
-        labels = None
-        if len(self.paths) > len(self.images):
-            labels = make_labels(read_factors(self.table, names), f"{self.table}: ")
+        columns = read_factors(self.table, names) if len(self.paths) > len(self.images) else {}
         contents = ((name, f"folder: {path}", Path(path)) for name, path in zip(names, self.images, strict=True))
-        yield Opened(len(names), contents, labels)
+        return Opened(len(names), contents, make_labels(columns, f"{self.table}: "))
 
 
 class Npz:
@@ -62,21 +56,19 @@ class Npz:
         if not self.path.is_file():
             raise ValueError(f"npz: {name}: there is no such file")
 
-    @contextmanager
-    def open(self, scratch: Path) -> Iterator[Opened]:
-        with ExitStack() as stack:
-            with self._named():
-                archive = stack.enter_context(zipfile.ZipFile(self.path))
+    def open(self, scratch: str) -> Opened:
+        with self._named():
+            with zipfile.ZipFile(self.path) as archive:
                 arrays = [name.removesuffix(".npy") for name in archive.namelist()]
                 if "images" not in arrays:
                     raise ValueError(f"no array 'images'; its arrays are {some(arrays) or 'none'}")
-                stream = stack.enter_context(archive.open("images.npy"))
-                shape, fortran, dtype = npy_header(stream)
-                if dtype != np.uint8 or len(shape) not in (3, 4) or shape[3:] not in ((), (3,)) or 0 in shape or fortran:
-                    order = " in Fortran order" if fortran else ""
-                    raise ValueError(f"images are {shape} {dtype}{order}; valid is (n, h, w) or (n, h, w, 3) uint8")
-                labels = self._labels(arrays, shape[0])
-            yield Opened(shape[0], self._contents(stream, shape), labels)
+                with archive.open("images.npy") as stream:
+                    shape, fortran, dtype = npy_header(stream)
+            if dtype != np.uint8 or len(shape) not in (3, 4) or shape[3:] not in ((), (3,)) or 0 in shape or fortran:
+                order = " in Fortran order" if fortran else ""
+                raise ValueError(f"images are {shape} {dtype}{order}; valid is (n, h, w) or (n, h, w, 3) uint8")
+            columns = self._columns(arrays, shape[0])
+        return Opened(shape[0], self._contents(shape), make_labels(columns, f"npz: {self.path}: "))
 
     @contextmanager
     def _named(self) -> Iterator[None]:
@@ -84,37 +76,34 @@ class Npz:
         try:
             yield
         except (ValueError, OSError, EOFError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-            raise ValueError(f"npz: {self.path}: {str(error).removeprefix(f'npz: {self.path}: ')}") from None
+            raise ValueError(f"npz: {self.path}: {error}") from None
 
-    def _contents(self, stream, shape: tuple[int, ...]) -> Iterator[tuple[str, str, np.ndarray]]:
-        for first in range(0, shape[0], BLOCK):
-            block = (min(BLOCK, shape[0] - first), *shape[1:])
-            with self._named():
-                content = stream.read(math.prod(block))
-                if len(content) < math.prod(block):
-                    raise ValueError(f"fewer than {shape[0]:,} images: the file is damaged")
-            for i, image in enumerate(np.frombuffer(content, np.uint8).reshape(block), first):
+    def _contents(self, shape: tuple[int, ...]) -> Iterator[tuple[str, str, np.ndarray]]:
+        with self._named(), zipfile.ZipFile(self.path) as archive, archive.open("images.npy") as stream:
+            npy_header(stream)
+            for i, image in enumerate(chain.from_iterable(npy_blocks(stream, shape))):
                 yield f"{i} {image.shape}", f"npz: {self.path}: image {i}", image
 
-    def _labels(self, arrays: list[str], count: int) -> Labels | None:
-        with np.load(self.path, allow_pickle=False) as stored:
-            read = {name: stored[name] for name in ("factors", "factor_names") if name in arrays}
-        if "factors" not in read:
-            if read:
+    def _columns(self, arrays: list[str], count: int) -> dict[str, np.ndarray]:
+        if "factors" not in arrays:
+            if "factor_names" in arrays:
                 raise ValueError("factor_names without factors")
-            return None
-        factors = read["factors"]
+            return {}
+        with np.load(self.path) as stored:
+            factors = stored["factors"]
+            names = stored["factor_names"] if "factor_names" in arrays else None
         if factors.ndim != 2 or factors.dtype.kind not in "biufU" or not factors.shape[1]:
             raise ValueError(f"factors are {factors.shape} {factors.dtype}; valid is (n, factors) of integers or floats")
         if len(factors) != count:
             raise ValueError(f"{count:,} images, but factors of {len(factors):,}")
         if count < 2:
             raise ValueError("1 image; factors need two or more")
-        names = read.get("factor_names", np.array([f"factor_{i}" for i in range(factors.shape[1])]))
+        if names is None:
+            names = np.array([f"factor_{i}" for i in range(factors.shape[1])])
         if names.dtype.kind != "U" or names.shape != factors.shape[1:] or len({*names.tolist(), ""}) != len(names) + 1:
             valid = f"{factors.shape[1]} different strings"
             raise ValueError(f"factor_names are {names.shape} {names.dtype}: {some(map(str, names.flat))}; valid are {valid}")
-        return make_labels(dict(zip(names.tolist(), factors.T, strict=True)), f"npz: {self.path}: ")
+        return dict(zip(names.tolist(), factors.T, strict=True))
 
 
 class HuggingFace:
@@ -129,23 +118,20 @@ class HuggingFace:
         walk = os.walk(name) if self.local else ()
         self.paths = sorted(os.path.join(folder, file) for folder, _, files in walk for file in files)
 
-    @contextmanager
-    def open(self, scratch: Path) -> Iterator[Opened]:
-        with tempfile.TemporaryDirectory(dir=scratch, ignore_cleanup_errors=True) as cache:
-            data = self._load(cache)
-            import datasets
+    def open(self, scratch: str) -> Opened:
+        data = self._load(scratch)
+        import datasets
 
-            pictures = [name for name, feature in data.features.items() if isinstance(feature, datasets.Image)]
-            if not pictures:
-                raise ValueError(f"hf: {self.name}: no column of images; its columns are {some(data.column_names) or 'none'}")
-            if not len(data):
-                raise ValueError(f"hf: {self.name} holds no images")
-            kinds = {name: f.dtype for name, f in data.features.items() if isinstance(f, datasets.Value | datasets.ClassLabel)}
-            numbers = [name for name, dtype in kinds.items() if dtype.startswith(("int", "uint", "bool", "float"))]
-            columns = {name: np.array(data[name][:]) for name in numbers}
-            labels = make_labels(columns, f"hf: {self.name}: ", skip=True)
-            images = data.select_columns(pictures[:1]).cast_column(pictures[0], datasets.Image(decode=False))
-            yield Opened(len(data), self._contents(images, pictures[0]), labels)
+        pictures = [name for name, feature in data.features.items() if isinstance(feature, datasets.Image)]
+        if not pictures:
+            raise ValueError(f"hf: {self.name}: no column of images; its columns are {some(data.column_names) or 'none'}")
+        if not len(data):
+            raise ValueError(f"hf: {self.name} holds no images")
+        kinds = {name: f.dtype for name, f in data.features.items() if isinstance(f, datasets.Value | datasets.ClassLabel)}
+        numbers = [name for name, dtype in kinds.items() if dtype.startswith(("int", "uint", "bool", "float"))]
+        labels = make_labels({name: np.array(data[name][:]) for name in numbers}, f"hf: {self.name}: ", skip=True)
+        images = data.select_columns(pictures[:1]).cast_column(pictures[0], datasets.Image(decode=False))
+        return Opened(len(data), self._contents(images, pictures[0]), labels)
 
     def _load(self, cache: str):
         try:
@@ -168,8 +154,8 @@ class HuggingFace:
         return data
 
     def _contents(self, images, column: str) -> Iterator[tuple[str, str, Path | bytes]]:
-        for first in range(0, len(images), BLOCK):
-            for i, cell in enumerate(images[first : first + BLOCK][column], first):
+        for first in range(0, len(images), BATCH):
+            for i, cell in enumerate(images[first : first + BATCH][column], first):
                 if cell is None:
                     raise ValueError(f"hf: {self.name}: image {i} is missing")
                 content = Path(cell["path"]) if cell["bytes"] is None else cell["bytes"]

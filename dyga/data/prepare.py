@@ -5,112 +5,82 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
+from dyga.data import readers
 from dyga.data.catalog import Source
 from dyga.data.download import find_or_fetch
 from dyga.data.store import LazyImages
 
-SHARD = 10_000
-ROW = 64 * 64 * 3
+SHARD = 10_000  # a multiple of the readers' BATCH
 
 
-def prepare(name: str, source: Source, data_dir: Path) -> Path:
-    """Downloads and checks the files of `source`, converts them, and returns the folder `data_dir`/`name`.
+def prepare(name: str, source: Source, data_dir: Path) -> None:
+    """Downloads and checks the files of `source`, and converts them to the folder `data_dir`/`name`, unless it is there.
 
-    A finished folder is returned at once. An interrupted call resumes after its last complete shard. ValueError for a file that
-    is not the expected one (no folder is left then), ConnectionError if a download fails.
+    An interrupted call resumes after its last complete shard. ValueError for a file that is not the expected one (no folder is
+    left then), ConnectionError if a download fails.
     """
-    target, partial = data_dir / name, data_dir / f"{name}.{digest_of(source)}.partial"
+    target, partial = data_dir / name, data_dir / f"{name}.{source.digest}.partial"
     if (target / "state.json").exists():
-        return target
+        return
     files = [find_or_fetch(file, data_dir) for file in source.files]
     partial.mkdir(parents=True, exist_ok=True)
     shards = [partial / f"data-{i:05d}.arrow" for i in range(-(-source.count // SHARD))]
     done = next((i for i, shard in enumerate(shards) if not shard.exists()), len(shards))
-    try:
-        _write_shards(files, source, shards, done)
-    except ValueError:
-        shutil.rmtree(partial)
-        raise
+    start = done * SHARD
+    batches = source.read(files, source.count, start)
+    with tqdm(total=source.count, initial=start, desc=name, unit="image", mininterval=5, delay=2, ascii=True) as bar:
+        for shard in shards[done:]:
+            parts = list(islice(batches, SHARD // readers.BATCH))
+            end = start + sum(len(images) for images, _ in parts)
+            if end < min(start + SHARD, source.count):
+                shutil.rmtree(partial)
+                raise ValueError(f"{name}: expected {source.count:,} images, found {end:,}")
+            images, values = zip(*parts, strict=True)
+            known = source.factors.values(np.arange(start, end)) if values[0] is None else np.concatenate(values)
+            _write_shard(shard, np.concatenate(images), known)
+            bar.update(end - start)
+            start = end
     _describe(partial, shards, source)
     os.replace(partial, target)
-    return target
 
 
-def _write_shards(files: list[Path], source: Source, shards: list[Path], done: int) -> None:
-    start = done * SHARD
-    if start >= source.count:
-        return
-    name = shards[0].parent.name.split(".")[0]
-    bar = tqdm(total=source.count, initial=start, desc=name, unit="image", mininterval=5, delay=2, ascii=True)
-    held_images, held_values, written = [], [], start
-    with bar:
-        for images, values in source.read(files, source.count, start):
-            first = written + sum(map(len, held_images))
-            held_images.append(images)
-            held_values.append(source.factors.values(np.arange(first, first + len(images))) if source.factors else values)
-            bar.update(len(images))
-            held = sum(map(len, held_images))
-            while held >= SHARD or (held and written + held == source.count):
-                images, values = np.concatenate(held_images), np.concatenate(held_values)
-                count = min(SHARD, held)
-                _write_shard(shards[written // SHARD], images[:count], values[:count])
-                held_images, held_values, held = [images[count:]], [values[count:]], held - count
-                written += count
-    if written != source.count:
-        found = written + sum(map(len, held_images))
-        raise ValueError(f"{name}: expected {source.count:,} images, found {found:,}")
-
-
-def _schema(columns: int):
+def _features(columns: int):
     from datasets import Features, List, Value
 
-    return Features({"image": List(Value("uint8"), length=ROW), "factors": List(Value("uint8"), length=columns)}).arrow_schema
+    return Features({"image": List(Value("uint8"), length=64 * 64 * 3), "factors": List(Value("uint8"), length=columns)})
 
 
 def _write_shard(path: Path, images: np.ndarray, values: np.ndarray) -> None:
     import pyarrow as pa
 
-    schema = _schema(values.shape[1])
-    flat = (images.reshape(-1), values.astype(np.uint8).reshape(-1))
-    columns = [
-        pa.FixedSizeListArray.from_arrays(pa.array(part), size) for part, size in zip(flat, (ROW, values.shape[1]), strict=True)
-    ]
-    temporary = path.with_suffix(".tmp")
+    parts = images.reshape(len(images), -1), values.astype(np.uint8)
+    columns = [pa.FixedSizeListArray.from_arrays(pa.array(part.ravel()), part.shape[1]) for part in parts]
+    schema, temporary = _features(values.shape[1]).arrow_schema, path.with_suffix(".tmp")
     with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
         writer.write_batch(pa.record_batch(columns, schema=schema))
     os.replace(temporary, path)
 
 
 def _describe(folder: Path, shards: list[Path], source: Source) -> None:
-    """Writes the description files of `datasets`: the library makes them for one row, and the list of shards is replaced."""
-    import datasets
+    """Writes the description files of `datasets`, and the factors' names and sizes."""
+    from datasets import DatasetInfo
 
-    sample = folder / "sample"
-    datasets.disable_progress_bars()
-    datasets.Dataset.from_file(str(shards[0])).select([0]).save_to_disk(str(sample))
-    datasets.enable_progress_bars()
-    state = json.loads((sample / "state.json").read_text())
+    names, sizes = source.factors.names, source.factors.sizes
+    DatasetInfo(features=_features(len(names))).write_to_directory(folder)
+    (folder / "factors.json").write_text(json.dumps({"names": names, "sizes": sizes, "files": source.digest}))
+    state = dict.fromkeys(("_format_columns", "_format_type", "_split"))
+    state |= {"_fingerprint": source.digest, "_format_kwargs": {}, "_output_all_columns": False}
     state["_data_files"] = [{"filename": shard.name} for shard in shards]
-    shutil.copy(sample / "dataset_info.json", folder)
-    names = source.factors.names if source.factors else source.attributes
-    sizes = source.factors.sizes if source.factors else [2] * len(names)
-    (folder / "factors.json").write_text(json.dumps({"names": names, "sizes": sizes, "files": digest_of(source)}))
     (folder / "state.json").write_text(json.dumps(state, indent=1))
-    shutil.rmtree(sample)
-
-
-def digest_of(source: Source) -> str:
-    """16 hexadecimal digits for the published files that a data set is made of, from the digests in the catalogue."""
-    return hashlib.sha256("".join(file.digest for file in source.files).encode()).hexdigest()[:16]
 
 
 class PreparedImages(LazyImages):
@@ -128,13 +98,12 @@ class PreparedImages(LazyImages):
             described = json.loads((folder / "factors.json").read_text())
             tables = [pa.ipc.open_stream(pa.memory_map(str(folder / part["filename"]))).read_all() for part in listed]
             self._shards = [self._numbers(table, "image").reshape(-1, 64, 64, 3) for table in tables]
-            self.factors = np.concatenate([self._numbers(table, "factors").reshape(table.num_rows, -1) for table in tables])
+            factors = np.concatenate([self._numbers(table, "factors").reshape(table.num_rows, -1) for table in tables])
         except (OSError, ValueError, KeyError, pa.ArrowInvalid) as error:
             raise ValueError(f"{folder}: damaged ({error}); delete it and prepare it again") from None
-        self.factors = self.factors.astype(np.int64)
+        self.factors, self.digest = factors.astype(np.int64), described.get("files")
         self.factor_names, self.factor_sizes = tuple(described["names"]), tuple(described["sizes"])
-        self.digest = described.get("files", "")
-        super().__init__(sum(map(len, self._shards)), 64, 64)
+        super().__init__(len(factors), 64, 64)
 
     @staticmethod
     def _numbers(table, column: str) -> np.ndarray:
@@ -144,6 +113,6 @@ class PreparedImages(LazyImages):
 
     def _batch(self, indices: np.ndarray) -> np.ndarray:
         images = np.empty((len(indices), 64, 64, 3), np.uint8)
-        for place, (shard, row) in enumerate(zip(*divmod(indices, SHARD), strict=True)):
-            images[place] = self._shards[shard][row]
+        for image, shard, row in zip(images, *divmod(indices, SHARD), strict=True):
+            image[:] = self._shards[shard][row]
         return images

@@ -22,10 +22,10 @@ from tqdm import tqdm
 from dyga.config import absolute_dataset, folder_name
 from dyga.data.own import KINDS, Opened
 from dyga.data.store import LazyImages, default_data_dir
-from dyga.provenance import write_atomically, write_json
+from dyga.provenance import write_json
 
 SIDE = 64
-CODE = [Path(__file__).with_name(name) for name in ("labels.py", "own.py", "sources.py")]
+CODE = [Path(__file__).with_name(name) for name in ("labels.py", "own.py", "readers.py", "sources.py")]
 
 
 class OwnImages(LazyImages):
@@ -39,77 +39,54 @@ class OwnImages(LazyImages):
     """
 
     def __init__(self, name: str, data_dir: Path | str | None = None, side: int = SIDE) -> None:
-        dataset = absolute_dataset(name)
-        kind, _, where = dataset.partition(":")
+        self.name = absolute_dataset(name)
+        kind, _, where = self.name.partition(":")
         source = KINDS[kind](where)
-        own_size = "" if side == SIDE else f"-{side}px"
-        self.name, self.side, prepared = dataset, side, Path(data_dir or default_data_dir()) / (folder_name(dataset) + own_size)
+        size = "" if side == SIDE else f"{side}px"
+        prepared = Path(data_dir or default_data_dir(), "-".join(filter(None, [folder_name(self.name), size])))
         state = _state(source.paths)
-        self._images, self.factors, record = self._open(prepared, state) or self._prepare(source, prepared, state)
+        self._images, self.factors, record = _open(prepared, state) or self._prepare(source, prepared, state, side)
         super().__init__(len(self._images), side, side)
         self.factor_names, self.factor_sizes = tuple(record["factor_names"]), tuple(record["factor_sizes"])
-        self.identity = f"{dataset}, {len(self):,} images{own_size.replace('-', ' of ')}, digest {record['digest']}"
+        self.identity = f"{self.name}, {len(self):,} images{size and f' of {size}'}, digest {record['digest']}"
 
     def _batch(self, indices: np.ndarray) -> np.ndarray:
         return self._images[indices]
 
-    def _open(self, prepared: Path, state: str) -> tuple[np.ndarray, np.ndarray | None, dict] | None:
-        """What was prepared in this state, and its record. None if there is nothing, or it is damaged."""
-        try:
-            record = json.loads((prepared / "images.json").read_text())
-            images = np.load(prepared / f"{record['digest']}.npy", mmap_mode="r", allow_pickle=False)
-            whole = record["state"] == state and images.shape[1:] == (self.side, self.side, 3) and images.dtype == np.uint8
-            factors = None
-            if record["factor_names"]:
-                factors = np.load(prepared / f"{record['digest']}.factors.npy", allow_pickle=False)
-                whole &= factors.shape == (len(images), len(record["factor_sizes"])) and factors.dtype == np.int64
-            return (images, factors, record) if whole else None
-        except (OSError, EOFError, ValueError, KeyError, TypeError):
-            return None
-
-    def _prepare(self, source, prepared: Path, state: str) -> tuple[np.ndarray, np.ndarray | None, dict]:
+    def _prepare(self, source, prepared: Path, state: str, side: int) -> tuple[np.ndarray, np.ndarray | None, dict]:
         made = [folder for folder in (prepared, *prepared.parents) if not folder.exists()]
         prepared.mkdir(parents=True, exist_ok=True)
-        # The arrays' names are their digest, so that processes that prepare at the same time cannot mix their files.
-        temporary = None
         try:
-            with (
-                source.open(prepared) as opened,
-                tempfile.NamedTemporaryFile(dir=prepared, suffix=".part", delete=False) as stream,
-            ):
-                temporary = Path(stream.name)
-                digest, labels = self._write(opened, stream), opened.labels
-            if labels and labels.names:
-                content = io.BytesIO()
-                np.save(content, labels.values)
-                write_atomically(prepared / f"{digest}.factors.npy", content.getvalue())
-            temporary.chmod(0o644)  # temporary files are private by default
-            os.replace(temporary, prepared / f"{digest}.npy")
-            names, sizes, notes = (labels.names, labels.sizes, labels.notes) if labels else ((), (), ())
-            record = {"source": self.name, "digest": digest, "state": state, "factor_names": names, "factor_sizes": sizes}
-            write_json(prepared / "images.json", record)
+            # The arrays' names are their digest, so that processes that prepare at the same time cannot mix their files.
+            with tempfile.TemporaryDirectory(dir=prepared, ignore_cleanup_errors=True) as scratch:
+                images, factors = Path(scratch, "images.npy"), Path(scratch, "factors.npy")
+                opened = source.open(scratch)
+                labels, digest = opened.labels, self._write(opened, images, side)
+                if labels.names:
+                    np.save(factors, labels.values)
+                    os.replace(factors, prepared / f"{digest}.factors.npy")
+                os.replace(images, prepared / f"{digest}.npy")
+            record = {"source": self.name, "digest": digest, "state": state}
+            write_json(prepared / "images.json", record | {"factor_names": labels.names, "factor_sizes": labels.sizes})
         finally:
-            if temporary is not None:  # it still exists only if the reading or writing failed
-                temporary.unlink(missing_ok=True)
             for folder in made:
                 with suppress(OSError):  # only empty ones
                     folder.rmdir()
         for older in prepared.glob("*.npy"):
             if older.name.partition(".")[0] != digest:
                 older.unlink(missing_ok=True)
-        for note in notes:
+        for note in labels.notes:
             print(note)
-        images = np.load(prepared / f"{digest}.npy", mmap_mode="r", allow_pickle=False)
-        return images, labels.values if names else None, record
+        return _open(prepared, state)
 
-    def _write(self, opened: Opened, stream: BinaryIO) -> str:
+    def _write(self, opened: Opened, path: Path, side: int) -> str:
         """Writes all images and returns the digest of names, contents and labels."""
-        header = {"descr": "|u1", "fortran_order": False, "shape": (opened.count, self.side, self.side, 3)}
-        np.lib.format.write_array_header_1_0(stream, header)
         digest, bad = hashlib.blake2b(digest_size=8), []
         title = f"reading {Path(self.name).name}"
-        bar = tqdm(_read(opened.contents, self.side), title, opened.count, unit="image", mininterval=5, delay=2, ascii=True)
-        with warnings.catch_warnings(action="ignore"):  # Pillow's about EXIF data
+        bar = tqdm(_read(opened.contents, side), title, opened.count, unit="image", mininterval=5, delay=2, ascii=True)
+        with path.open("wb") as stream, warnings.catch_warnings(action="ignore"):  # Pillow's about EXIF data
+            header = {"descr": "|u1", "fortran_order": False, "shape": (opened.count, side, side, 3)}
+            np.lib.format.write_array_header_1_0(stream, header)
             for name, content, image in bar:
                 if isinstance(image, ValueError):
                     bad.append(image)
@@ -119,9 +96,21 @@ class OwnImages(LazyImages):
         if bad:
             more = f"; and {len(bad) - 5} more" if len(bad) > 5 else ""
             raise ValueError("; ".join(map(str, bad[:5])) + more)
-        if opened.labels and opened.labels.names:
+        if opened.labels.names:
             digest.update(repr(opened.labels.names).encode() + opened.labels.values.tobytes())
         return digest.hexdigest()
+
+
+def _open(prepared: Path, state: str) -> tuple[np.ndarray, np.ndarray | None, dict] | None:
+    """Images, factors and record of what was prepared in this state. None if there is nothing, or it is damaged."""
+    try:
+        record = json.loads((prepared / "images.json").read_text())
+        if record["state"] != state:
+            return None
+        images = np.load(prepared / f"{record['digest']}.npy", mmap_mode="r")
+        return images, np.load(prepared / f"{record['digest']}.factors.npy") if record["factor_names"] else None, record
+    except (OSError, EOFError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _state(paths: Iterable[str]) -> str:

@@ -73,7 +73,7 @@ def rendered(
     The file's key is the hash of the world's `source` file and of this one, so that any change of the scene makes an older file
     invalid. If the folder cannot be written, the world is rendered each time.
     """
-    path = (default_data_dir() if data_dir is None else Path(data_dir)) / f"{name}.npz"
+    path = Path(data_dir or default_data_dir(), f"{name}.npz")
     key = hashlib.sha256(Path(source).read_bytes() + Path(__file__).read_bytes()).hexdigest()
     arrays = load_arrays(path, key)
     if arrays is None:

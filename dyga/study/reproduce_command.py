@@ -61,7 +61,7 @@ def _root(options: argparse.Namespace) -> Path:
 def reproduce(options: argparse.Namespace) -> None:
     """Train the variants and regenerate every figure, table and the report."""
     root = _root(options)
-    data_dir = options.data_dir or (str(root / "data") if options.out else "")
+    data_dir = str(options.data_dir or (root / "data" if options.out else ""))
     if options.variants == PLAN:
         print(forecast(read_plan(), root, len(worker_slots())), flush=True)
     if options.check:

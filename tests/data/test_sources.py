@@ -44,7 +44,7 @@ def load(tmp_path):
 
 
 def paths(folder) -> list[Path]:
-    return [Path(entry.path) for entry in image_files(folder)]
+    return [Path(path) for path in image_files(folder)]
 
 
 def prepared(tmp_path) -> list[str]:
