@@ -69,6 +69,7 @@ def test_it_holds_the_package_and_its_data_files(installed):
     assert {str(path) for path in files if (installed / "dyga" / path).is_file()} == {
         "study/plan.toml",
         "study/published.json",
+        "study/report.css",
         "study/slurm.sh",
     }
     assert {path.name for path in installed.iterdir()} - {"bin"} == {"dyga", f"dyga-{__version__}.dist-info"}

@@ -170,9 +170,8 @@ def write(folder: Path) -> None:
     text = page.read_text() if page.exists() else "# Results\n"
     if len(runs):
         origin = describe(run="the study's plan", commits=sorted(runs["commit"].unique()))
-        drawn, caption = figure(runs, plan), "Answers of the study's plan"
-        report.write_figure(drawn, folder / "study", origin | {"label": drawn.get_label()})
-        report.write_table(answers(runs, plan), folder / "study_answers", caption, origin | {"caption": caption})
+        report.write_figure(figure(runs, plan), folder / "study", origin)
+        report.write_table(answers(runs, plan), folder / "study_answers", "Answers of the study's plan", origin)
     write_atomically(page, with_section(text, runs, plan))
 
 

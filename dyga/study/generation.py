@@ -116,11 +116,11 @@ def table2(study: Study, runs: Mapping[tuple[str, int], Run]) -> pd.DataFrame:
     texts = {name: groups[name].agg(lambda values, n=n: report.mean_spread(values, digits=n)) for name, n in digits.items()}
     ours = pd.DataFrame(texts).reset_index()
     ours.insert(0, "from", f"this run: {study.name}")
-    published = report.published_beside(study.dataset, "table2")
-    table = pd.concat([ours, report.as_printed(published)]).fillna("–")
+    published = report.published(study.dataset, "table2")
+    table = pd.concat([ours, published]).fillna("–")
     attributes = next(iter(runs.values())).metrics["binary_factors"]
     caption = f"Table 2: this run on {study.dataset} ({attributes} binary attributes; {one['images']:,} generated images)"
-    if published is not None:
+    if len(published):
         caption += f", and published numbers for {published.attrs['title']}, which are of another experiment"
     table.attrs = {"caption": caption, "note": metrics.missing_inception()}
     return table

@@ -11,23 +11,6 @@ FOLDED = 8  # rows above which a table is folded
 SAME = 3.0  # grey levels: mean difference up to which two small copies show one picture
 NARROW = 3  # columns up to which a table fits a telephone; a wider one becomes a list there
 
-STYLE = """
-table.listed { width: 100%; } table.listed th { hyphens: auto; }
-table.listed:has(th:nth-child(9)) { font-size: 0.7rem; }
-table.listed:has(th:nth-child(13)) :is(th, td) { padding-inline: 0.2rem; }
-figure img { max-width: min(100%, 700px); }
-p, ul, ol { margin-block: 0.6em; }
-h2 { margin-top: 1.2em; }
-pre { white-space: pre-wrap; overflow-wrap: anywhere; }
-details { margin: 1rem 0; } summary { cursor: pointer; color: var(--accent); font-size: 0.9rem; }
-@media (max-width: 600px) {
-  table.listed thead { display: none; }
-  table.listed tr { display: block; padding: 0.4rem 0; }
-  table.listed tr > * { display: flex; justify-content: space-between; gap: 1rem; padding: 0.1rem 0; border: 0; }
-  table.listed tr > *::before { content: attr(data-head); color: var(--grey); text-align: left; font-weight: 400; }
-}
-"""
-
 
 def arrange(section: str, code_page: str, shown: list[tuple[str, np.ndarray]]) -> str:
     """A section's HTML, arranged. `code_page` is the address of the notebook's page with code, to which captions link. `shown`

@@ -4,7 +4,6 @@ import base64
 import html
 import io
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from importlib import resources
@@ -20,52 +19,8 @@ from PIL import Image
 from dyga.provenance import write_atomically, write_json
 from dyga.study import layout
 
-STYLE = """
-:root { color-scheme: light; --ink: #1f2328; --grey: #656d76; --line: #d9dde2; --accent: #0072b2; }
-* { box-sizing: border-box; }
-html { -webkit-text-size-adjust: 100%; scroll-behavior: smooth; }
-body { margin: 0 auto; padding: 2.5rem 1.25rem 4rem; max-width: 940px; color: var(--ink); background: #fff;
-  font: 16px/1.5 Charter, "Bitstream Charter", "Iowan Old Style", Georgia, "Liberation Serif", serif; }
-h1, h2, h3, h4, nav, table, footer, figcaption { font-family: system-ui, -apple-system, "Segoe UI", Roboto,
-  "Helvetica Neue", "Liberation Sans", sans-serif; }
-h1, h2, h3, h4 { line-height: 1.25; font-weight: 650; margin: 1.1em 0 0.4em; }
-h1 { font-size: 2.05rem; margin-top: 0; letter-spacing: -0.01em; }
-h2 { font-size: 1.5rem; margin-top: 1.8em; padding-top: 0.8em; border-top: 1px solid var(--line); }
-h3 { font-size: 1.15rem; }
-h4 { font-size: 1rem; }
-a { color: var(--accent); text-decoration-thickness: 1px; text-underline-offset: 2px; }
-a.anchor-link { display: none; }
-nav { font-size: 0.92rem; border: 1px solid var(--line); border-radius: 8px; padding: 0.9rem 1.2rem; }
-nav ol { margin: 0; padding: 0; list-style: none; columns: 18rem; }
-nav li { break-inside: avoid; }
-nav a { text-decoration: none; }
-img, svg { max-width: 100%; height: auto; display: block; margin: 0.7rem auto; }
-figure { margin-block: 0.7rem; } figure img { margin-block: 0.3rem; }
-.output_html, .rendered_html, figure { overflow-x: auto; margin-inline: 0; }
-table { border-collapse: collapse; border: 0; margin: 0.8rem auto; font-size: 0.82rem; line-height: 1.3;
-  font-variant-numeric: tabular-nums; border-top: 2px solid var(--ink); border-bottom: 2px solid var(--ink); }
-th, td { border: 0; padding: 0.22rem 0.45rem; text-align: right; overflow-wrap: break-word; }
-th:first-child, td:first-child { text-align: left; }
-thead tr:last-child th { border-bottom: 1px solid var(--ink); }
-tbody tr + tr > * { border-top: 1px solid #eceef1; }
-figcaption, caption { font-size: 0.88rem; color: var(--grey); text-align: center; caption-side: top; }
-pre, code { font: 0.82rem/1.5 ui-monospace, "SF Mono", Menlo, Consolas, "Liberation Mono", monospace; }
-code { background: #f3f5f7; border-radius: 4px; padding: 0.1em 0.3em; }
-pre { background: #f6f8fa; border-radius: 6px; padding: 0.7rem 0.9rem; overflow-x: auto; }
-pre code { background: none; padding: 0; }
-footer { margin-top: 2rem; padding-top: 0.6rem; border-top: 1px solid var(--line); color: var(--grey);
-  font-size: 0.76rem; line-height: 1.3; }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: 0.25rem 1rem; margin: 0; }
-dd { margin: 0; overflow-wrap: anywhere; }
-@media (max-width: 600px) {
-  body { font-size: 16px; padding: 1.2rem 0.9rem 3rem; }
-  h1 { font-size: 1.55rem; } h2 { font-size: 1.25rem; }
-  dl { grid-template-columns: 1fr; gap: 0; } dd { margin-bottom: 0.6rem; }
-}
-@media print { body { max-width: none; } nav { display: none; } }
-"""
-
-
+STYLE = resources.files(__package__).joinpath("report.css").read_text("utf-8")
+PUBLISHED_METRICS = {"factor_vae_score": "FactorVAE score", "dci_disentanglement": "DCI", "tad": "TAD", "fid": "FID"}
 # What a browser would fetch when the page is opened; no page may contain it.
 _FETCHED = re.compile(
     r"<(?:script|img|iframe|source|video|audio|embed|object|link)\b[^>]*?\s(?:src|srcset|href|data)\s*=\s*"
@@ -74,98 +29,65 @@ _FETCHED = re.compile(
 )
 
 
-def _write(path: Path, text: str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, text)
-    return path
-
-
-PUBLISHED_METRICS = {"factor_vae_score": "FactorVAE score", "dci_disentanglement": "DCI", "tad": "TAD", "fid": "FID"}
-
-
-def published_rows(table: str, dataset: str) -> pd.DataFrame:
-    """The paper's published numbers, a row per method: `method`, then each metric's mean and, as
-    `<metric>_std`, its standard deviation (NaN where not reported); the source is in the frame's
-    `attrs`. Tables: `table1` (FactorVAE score, DCI), `table2` (TAD, FID)."""
-    published = json.loads(resources.files(__package__).joinpath("published.json").read_text("utf-8"))
-    known = {name: list(entry["datasets"]) for name, entry in published.items() if name.startswith("table")}
-    if dataset not in known.get(table, []):
-        choices = "; ".join(f"{name}: {', '.join(names)}" for name, names in known.items())
-        raise ValueError(f"published_rows: nothing published for '{table}', '{dataset}'; there is {choices}")
-    metrics = published[table]["metrics"]
-    columns = ["method", *(name for metric in metrics for name in (metric, f"{metric}_std"))]
-    rows = [
-        [method, *(number for pair in values for number in (pair or (np.nan, np.nan)))]
-        for method, values in published[table]["datasets"][dataset].items()
-    ]
-    frame = pd.DataFrame(rows, columns=columns)
-    frame.attrs["source"] = published["source"]
-    return frame
-
-
-def published_beside(dataset: str, table: str | None = None) -> pd.DataFrame | None:
-    """The `published_rows` of a data set, or of the one that an embedded world resembles; None if `table`, or any table, has
-    none. `attrs` has the published data set's `title`."""
-    published = json.loads(resources.files(__package__).joinpath("published.json").read_text("utf-8"))
-    dataset = published["beside"].get(dataset, dataset)
-    tables = [table] if table else [name for name in published if name.startswith("table")]
-    found = next((name for name in tables if dataset in published[name]["datasets"]), None)
-    if found is None:
-        return None
-    frame = published_rows(found, dataset)
-    frame.attrs["title"] = published["titles"][dataset]
-    return frame
-
-
-def as_printed(published: pd.DataFrame | None) -> pd.DataFrame:
-    """Published rows for a table: `from`, `method` and each metric as `0.981 ± 0.004`."""
-    if published is None:
+def published(dataset: str, table: str | None = None) -> pd.DataFrame:
+    """The paper's numbers for a data set, or for the one that an embedded world resembles, as text: `from`, `method`, and each
+    metric as `0.981 ± 0.004`. `table` is `table1` (FactorVAE score, DCI) or `table2` (TAD, FID), or the one that has the data
+    set. `attrs` has the `title` of the published data set. Empty if nothing was published."""
+    stored = json.loads(resources.files(__package__).joinpath("published.json").read_text("utf-8"))
+    dataset = stored["beside"].get(dataset, dataset)
+    tables = [stored[name] for name in ("table1", "table2") if table in (None, name) and dataset in stored[name]["datasets"]]
+    if not tables:
         return pd.DataFrame()
-    rows = pd.DataFrame({"from": f"published, another experiment: {published.attrs['title']}", "method": published["method"]})
-    for name, title in PUBLISHED_METRICS.items():
-        if name in published:
-            pairs = zip(published[name], published[f"{name}_std"], strict=True)
-            rows[title] = [mean_spread([mean], spread, digits=1 if name == "fid" else 3) for mean, spread in pairs]
-    return rows
+    metrics, title = tables[0]["metrics"], stored["titles"][dataset]
+    rows = []
+    for method, values in tables[0]["datasets"][dataset].items():
+        row = {"from": f"published, another experiment: {title}", "method": method}
+        for metric, pair in zip(metrics, values, strict=True):
+            digits = 1 if metric == "fid" else 3
+            row[PUBLISHED_METRICS[metric]] = f"{pair[0]:.{digits}f} ± {pair[1]:.{digits}f}" if pair else "–"
+        rows.append(row)
+    frame = pd.DataFrame(rows)
+    frame.attrs["title"] = title
+    return frame
 
 
-def mean_spread(values: Sequence[float], spread: float | None = None, digits: int = 3) -> str:
-    """`0.981 ± 0.004` for tables: the mean of the values and `spread`, or from two values on their
-    standard deviation; a dash where there is nothing."""
-    values = np.atleast_1d(np.asarray(values, float))
+def mean_spread(values: Sequence[float], digits: int = 3) -> str:
+    """`0.981 ± 0.004` for tables: the mean of the values and, from two on, their standard deviation; a dash without values."""
+    values = np.asarray(values, float)
     values = values[np.isfinite(values)]
     if not len(values):
         return "–"
-    if spread is None and len(values) > 1:
-        spread = values.std(ddof=1)
-    return f"{values.mean():.{digits}f}" + ("" if spread is None else f" ± {spread:.{digits}f}")
+    return f"{values.mean():.{digits}f}" + (f" ± {values.std(ddof=1):.{digits}f}" if len(values) > 1 else "")
 
 
-def write_figure(figure: Figure, path_stem: Path, provenance: Mapping) -> None:
-    """Writes path_stem.png, .svg and .json; all have the provenance."""
-    path_stem.parent.mkdir(parents=True, exist_ok=True)
+def write_figure(figure: Figure, stem: Path, provenance: Mapping) -> None:
+    """Writes `stem`.png, .svg and .json. All contain the provenance, to which the figure's `label` is added."""
+    provenance = {**provenance, "label": figure.get_label()}
     text = json.dumps(provenance)
     for suffix, keys in (("png", {"Description": text}), ("svg", {"Description": text, "Date": None})):
-        partial = path_stem.with_name(f".{path_stem.name}.{suffix}.tmp")
-        figure.savefig(partial, format=suffix, dpi=300, metadata=keys)
-        os.replace(partial, path_stem.with_name(f"{path_stem.name}.{suffix}"))
-    write_json(path_stem.with_name(f"{path_stem.name}.json"), provenance)
+        content = io.BytesIO()
+        figure.savefig(content, format=suffix, dpi=300, metadata=keys)
+        _write(stem.with_name(f"{stem.name}.{suffix}"), content.getvalue())
+    write_json(stem.with_name(f"{stem.name}.json"), provenance)
 
 
-def write_table(frame: pd.DataFrame, path_stem: Path, caption: str, provenance: Mapping | None = None) -> list[Path]:
-    """Write `path_stem`.csv, .tex (booktabs) and .html (a fragment), without the index; the last two carry
-    the provenance as a comment. Returns the three paths."""
-    stem = Path(path_stem)
-    note = json.dumps(provenance, default=str) if provenance else ""
+def write_table(frame: pd.DataFrame, stem: Path, caption: str, provenance: Mapping) -> None:
+    """Writes `stem`.csv, .tex (booktabs) and .html (a fragment), without the index, and .json. The last three contain the
+    provenance, to which the `caption` is added."""
+    provenance = {**provenance, "caption": caption}
+    note = json.dumps(provenance)
     numbers = {"index": False, "float_format": "{:.3f}".format, "na_rep": "–"}
     latex = frame.to_latex(escape=True, caption=_latex(caption), label=f"tab:{stem.name}", position="t", **numbers)
-    body = frame.to_html(escape=True, border=0, **numbers)
-    figure = f"<figure>\n<figcaption>{html.escape(caption)}</figcaption>\n{body}\n</figure>\n"
-    return [
-        _write(stem.with_name(f"{stem.name}.csv"), frame.to_csv(index=False)),
-        _write(stem.with_name(f"{stem.name}.tex"), (f"% {note}\n" if note else "") + latex),
-        _write(stem.with_name(f"{stem.name}.html"), (f"<!-- {html.escape(note)} -->\n" if note else "") + figure),
-    ]
+    figure = f"<figcaption>{html.escape(caption)}</figcaption>\n{frame.to_html(escape=True, border=0, **numbers)}"
+    _write(stem.with_name(f"{stem.name}.csv"), frame.to_csv(index=False))
+    _write(stem.with_name(f"{stem.name}.tex"), f"% {note}\n{latex}")
+    _write(stem.with_name(f"{stem.name}.html"), f"<!-- {html.escape(note)} -->\n<figure>\n{figure}\n</figure>\n")
+    write_json(stem.with_name(f"{stem.name}.json"), provenance)
+
+
+def _write(path: Path, content: str | bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, content)
 
 
 def _latex(text: str) -> str:
@@ -205,8 +127,12 @@ def _equation(found: re.Match) -> str:
     buffer, latex = io.BytesIO(), found[1] or found[2]
     math_to_image(f"${latex}$", buffer, format="svg", dpi=72, prop=FontProperties(size=13))
     size = "" if found[1] else ' style="display: inline; margin: 0"'
-    address = f"data:image/svg+xml;base64,{base64.b64encode(buffer.getvalue()).decode()}"
-    return f'<img alt="{html.escape(latex)}" src="{address}"{size}>'
+    return f'<img alt="{html.escape(latex)}" src="{embedded("svg+xml", buffer)}"{size}>'
+
+
+def embedded(kind: str, image: io.BytesIO) -> str:
+    """An image's content as the address from which a page shows it."""
+    return f"data:image/{kind};base64,{base64.b64encode(image.getvalue()).decode()}"
 
 
 def _shown(output: Mapping) -> bool:
@@ -216,33 +142,33 @@ def _shown(output: Mapping) -> bool:
     )
 
 
-def page(path: Path, title: str, content: str, style: str = STYLE) -> Path:
+def page(path: Path, title: str, content: str, more_style: str = "") -> None:
     """Writes one HTML page. ValueError if a browser would fetch anything for it."""
     text = (
         f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f"<title>{html.escape(title)}</title>\n"
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<style>{style}</style>\n</head>\n<body>\n{content}\n</body>\n</html>\n"
+        f"<style>{STYLE}{more_style}</style>\n</head>\n<body>\n{content}\n</body>\n</html>\n"
     )
     fetched = _FETCHED.search(text)
     if fetched:
         raise ValueError(f"{path.name}: the page would fetch {next(filter(None, fetched.groups()))}; embed it instead")
-    return _write(path, text)
+    _write(path, text)
 
 
-def notebook_html(executed: Path, path: Path) -> Path:
+def notebook_html(executed: Path, path: Path) -> None:
     """One executed notebook, code included, as one HTML file that needs nothing from outside."""
     from pygments.formatters import HtmlFormatter
 
-    style = STYLE + HtmlFormatter(style="friendly").get_style_defs(".highlight") + "\n.highlight { background: none; }"
-    return page(Path(path), Path(executed).stem, _body(Path(executed), code=True), style)
+    colours = HtmlFormatter(style="friendly").get_style_defs(".highlight") + "\n.highlight { background: none; }"
+    page(path, executed.stem, _body(executed, code=True), colours)
 
 
-def gather(notebooks: Sequence[Path], path: Path, title: str, provenance: Mapping, note: str = "") -> Path:
-    """The report: the executed notebooks' prose, figures and tables in order, without code, as one HTML file
-    that loads nothing, with a table of contents, a note below it, and the provenance at the end."""
+def gather(notebooks: Sequence[Path], path: Path, title: str, provenance: Mapping, note: str = "") -> None:
+    """The report: the executed notebooks' prose, figures and tables in order, without code, as one HTML file that loads nothing,
+    with a table of contents, a note below it, and the provenance at the end."""
     sections, contents, shown = [], [], []
-    for place, notebook in enumerate(map(Path, notebooks), 1):
+    for place, notebook in enumerate(notebooks, 1):
         body = _body(notebook, code=False)
         # Notebooks become sections of one page: headings go down one level, ids get the section's number.
         body = re.sub(r"(</?h)([1-5])\b", lambda found: f"{found[1]}{int(found[2]) + 1}", body)
@@ -254,7 +180,7 @@ def gather(notebooks: Sequence[Path], path: Path, title: str, provenance: Mappin
         sections.append(f'<section id="section-{place}">\n{body}\n</section>')
     header = f"<header><h1>{html.escape(title)}</h1>\n<nav><ol>{''.join(contents)}</ol></nav>"
     header += (f"<p>{html.escape(note)}</p>" if note else "") + "</header>"
-    return page(Path(path), title, _smaller("\n".join([header, *sections, footer(provenance)])), STYLE + layout.STYLE)
+    page(path, title, _smaller("\n".join([header, *sections, footer(provenance)])))
 
 
 def _smaller(page: str) -> str:
@@ -263,7 +189,7 @@ def _smaller(page: str) -> str:
     def smaller(found: re.Match) -> str:
         buffer = io.BytesIO()
         Image.open(io.BytesIO(base64.b64decode(found[1]))).save(buffer, "webp", quality=90)
-        return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+        return embedded("webp", buffer)
 
     return re.sub(r"data:image/png;base64,([A-Za-z0-9+/=\n]{50000,})", smaller, page)
 

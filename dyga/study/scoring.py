@@ -1,6 +1,5 @@
 """`dyga score`: the metrics of codes in a file, whatever made them."""
 
-import base64
 import html
 import io
 import os
@@ -45,12 +44,12 @@ class Scored:
         from dyga.plots import heat_map
         from dyga.plots.style import EXPORT_DPI
         from dyga.provenance import describe
-        from dyga.study.report import footer, page
+        from dyga.study.report import embedded, footer, page
 
         figure, buffer = heat_map({"DCI importance": self.importance}, self.factor_names, "DCI importance"), io.BytesIO()
         # Hundreds of units make a long picture.
         figure.savefig(buffer, format="png", dpi=min(EXPORT_DPI, 20_000 / figure.get_figheight()))
-        picture = f'<img alt="{figure.get_label()}" src="data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}">'
+        picture = f'<img alt="{figure.get_label()}" src="{embedded("png", buffer)}">'
         content = [
             f"<header><h1>Scores of {html.escape(self.title)}</h1></header>",
             *(f"<p>{html.escape(note)}</p>" for note in self.notes),

@@ -26,7 +26,7 @@ from dyga.config import (
 from dyga.data import Dataset, load_dataset
 from dyga.explore.run import PRETRAINED, Run, load_run
 from dyga.kept import CLASSIFIER, FIRST_STAGE, check_made_of, claim, classifier_settings, digest, first_stage_settings
-from dyga.provenance import describe, write_json
+from dyga.provenance import describe
 from dyga.study import report
 from dyga.study.workers import run_workers
 
@@ -134,7 +134,8 @@ class Study:
         """Trains and evaluates what is not finished, in several processes, and prints the progress every few seconds.
         ValueError if the study's folder, or one in it, was made of other data or settings."""
         self.claim()
-        where = ["--dataset", self.dataset, "--profile", self.profile, *(["--set", self.settings] if self.settings else [])]
+        given = {"dataset": self.dataset, "profile": self.profile, "data-dir": self.data_dir, "set": self.settings}
+        where = [word for name, value in given.items() if value for word in (f"--{name}", value)]
         first_stage = ["first-stage", *where, "--folder", str(self.runs / FIRST_STAGE)]
         commands = []
         for config in self.configs():
@@ -183,16 +184,17 @@ class Study:
         return kept
 
     def _pending(self, commands: list[list[str]]) -> list[list[str]]:
-        return [self._command(command) for command in commands if not _is_finished(Path(command[-1]))]
+        return [[sys.executable, "-m", "dyga", *command] for command in commands if not _is_finished(Path(command[-1]))]
 
-    def _command(self, arguments: list[str]) -> list[str]:
-        data = ["--data-dir", self.data_dir] if self.data_dir else []
-        return [sys.executable, "-m", "dyga", arguments[0], *data, *arguments[1:]]
-
-    def save_figure(self, figure: Figure, name: str, **provenance) -> Figure:
+    def save_figure(self, figure: Figure, name: str) -> Figure:
         """Writes figures/<name>.png, .svg and .json (where it comes from); returns the figure, for the notebook to show."""
-        report.write_figure(figure, self.figures / name, self.origin(label=figure.get_label(), **provenance))
+        report.write_figure(figure, self.figures / name, self.origin())
         return figure
+
+    def save_table(self, table: pd.DataFrame, name: str, caption: str) -> pd.DataFrame:
+        """Writes figures/<name>.csv, .tex, .html and .json; returns the table, for the notebook to show."""
+        report.write_table(table, self.figures / name, caption, self.origin())
+        return table
 
     def saved_figure(self, name: str, notebook: str) -> Image:
         """A figure that `notebook` has saved, to show it again. NotTrained names the notebook if it has not, or has on other
@@ -213,14 +215,6 @@ class Study:
         if origin.get("data") != self.data.identity:
             raise NotTrained(f"{path} was made of other data ({origin.get('data')}). Run notebook {notebook} first.")
         return origin
-
-    def save_table(self, table: pd.DataFrame, name: str, caption: str, **provenance) -> pd.DataFrame:
-        """Writes figures/<name>.csv, .tex, .html and .json; returns the table, for the notebook to show."""
-        self.figures.mkdir(parents=True, exist_ok=True)
-        origin = self.origin(caption=caption, **provenance)
-        report.write_table(table, self.figures / name, caption, origin)
-        write_json(self.figures / f"{name}.json", origin)
-        return table
 
     def origin(self, **extra) -> dict:
         """Where the study's results come from: data, variants, seeds, changed settings, seconds, commit, versions, hardware."""

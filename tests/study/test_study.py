@@ -214,6 +214,8 @@ def test_saved_figures_and_tables_of_other_data_are_not_shown(own, pictures):
 def test_the_report_says_that_the_first_stage_is_no_vqgan(own, tmp_path):
     assert own().first_stage_note() == ""
     (own().runs / "first_stage" / "provenance.json").write_text(json.dumps({"note": "first stage: <no> VQ-GAN"}))
-    page = report.gather([], tmp_path / "report.html", "Title", {}, own().first_stage_note())
+    page = tmp_path / "report.html"
+    report.gather([], page, "Title", {}, own().first_stage_note())
     assert page.read_text().count("<p>first stage: &lt;no&gt; VQ-GAN</p>") == 1
-    assert "<p>" not in report.gather([], tmp_path / "report.html", "Title", {}).read_text()
+    report.gather([], page, "Title", {})
+    assert "<p>" not in page.read_text()
