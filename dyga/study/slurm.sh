@@ -7,7 +7,7 @@ set -euo pipefail
 cd "${SLURM_SUBMIT_DIR:-$(dirname "${BASH_SOURCE[0]}")/../..}"
 dataset=${1:?usage: sbatch dyga/study/slurm.sh DATASET [PROFILE]}
 profile=${2:-paper}
-mapfile -t variants < <(.venv/bin/python -c "from dyga.config import ALL_VARIANTS; print(*ALL_VARIANTS, sep='\n')")
+mapfile -t variants < <(.venv/bin/python -c "from dyga.config import parse_variants; print(*parse_variants('all'), sep='\n')")
 task=${SLURM_ARRAY_TASK_ID:?run this with sbatch}
 study=$(.venv/bin/python -c "import sys; from dyga.config import study_name; print(study_name(*sys.argv[1:]))" "$profile" "$dataset")
 folder=runs/$study/first_stage
