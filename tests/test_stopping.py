@@ -47,7 +47,7 @@ class Command:
                     found.append(" ".join(process.cmdline()))
         return found
 
-    def wait_for(self, condition, seconds: float = 120) -> None:
+    def wait_for(self, condition, seconds: float = 300) -> None:
         """Waits until `condition` holds; fails if the command ends before."""
         deadline = time.monotonic() + seconds
         while not condition():
