@@ -21,7 +21,6 @@ class LazyImages:
 
     def __init__(self, count: int, height: int, width: int) -> None:
         self.shape = (count, height, width, 3)
-        self._order = np.arange(count)
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -32,12 +31,20 @@ class LazyImages:
 
     def __getitem__(self, key: int | slice | np.ndarray | list) -> np.ndarray:
         """Images (..., height, width, 3) uint8 of an integer, a slice, a mask (n,) or integers (...); else IndexError."""
-        try:
-            indices = self._order[key]
-        except IndexError as error:
-            valid = f"an integer, a slice, integers, or a mask of all images, within {-len(self)}..{len(self) - 1}"
-            raise IndexError(f"index: {error}; valid are {valid}") from None
-        return self._batch(indices.ravel()).reshape(indices.shape + self.shape[1:])
+        if isinstance(key, slice):
+            return self._batch(np.arange(*key.indices(len(self))))
+        indices = np.asarray(key)
+        if indices.dtype == bool and indices.shape == (len(self),):
+            indices = np.flatnonzero(indices)
+        elif indices.size == 0 and isinstance(key, list):
+            indices = indices.astype(np.int64)
+        if isinstance(key, tuple) or indices.dtype.kind not in "iu":
+            raise IndexError(f"index: {key!r} given; valid are an integer, a slice, integers, or a mask of all images")
+        indices = indices.astype(np.int64)
+        if indices.size and not (indices.min() >= -len(self) and indices.max() < len(self)):
+            raise IndexError(f"index: {indices.min()}..{indices.max()} given; valid are {-len(self)}..{len(self) - 1}")
+        images = self._batch(np.where(indices < 0, indices + len(self), indices).ravel())
+        return images.reshape(indices.shape + self.shape[1:])
 
 
 def default_data_dir() -> Path:
