@@ -64,7 +64,7 @@ def _image_rows(rows, labels, label: str, breaks=(), header: Sequence[str] = (),
     height = side * aspect * (len(rows) + 0.13 * len(breaks)) + above
     figure = new_figure(margin + side * columns + spare, height, label)
     axes = figure.subplots()
-    axes.set_anchor("E")  # what is left of the width goes to the labels
+    axes.set_anchor("SE")  # what is left of the size goes to the labels
     row_centres, column_centres = _mosaic(axes, rows, breaks)
     axes.set_yticks(row_centres, names)
     if header:
@@ -124,7 +124,7 @@ def attention_maps(images: np.ndarray, maps: np.ndarray, labels: Sequence[str]) 
     label = "Figure 4: cross-attention of each factor's best unit, over the image"
     figure = _image_rows(rows, [" "] * len(rows), label, header=["image", *labels], side=1.25, spare=0.65)
     shades = ScalarMappable(Normalize(0, 1), scale)
-    bar = figure.colorbar(shades, ax=figure.axes[0], shrink=0.6, aspect=24, pad=0.015, ticks=[0, 1])
+    bar = figure.colorbar(shades, ax=figure.axes[0], shrink=0.6, aspect=24, pad=0.015, panchor=(1, 0), ticks=[0, 1])
     bar.ax.set_yticklabels(["low", "high"])
     bar.outline.set_visible(False)
     bar.ax.tick_params(length=0)

@@ -98,14 +98,16 @@ def _latex(text: str) -> str:
 
 def _body(executed: Path, code: bool) -> str:
     """A notebook's prose and outputs as HTML: figures inside it, no widgets (each has a picture beside it),
-    no scripts, no progress bars; the code only on request, and with it the cells tagged `notebook-only`."""
+    no scripts, no progress bars; the code only on request, and with it the cells tagged `notebook-only`, and those tagged
+    `with-result` whose next cell shows nothing."""
     # Imported here, since they take seconds and the notebooks import this file.
     import nbformat
     from nbconvert import HTMLExporter
 
     notebook = nbformat.read(executed, as_version=4)
     notebook.metadata.pop("widgets", None)
-    notebook.cells = [cell for cell in notebook.cells if code or "notebook-only" not in cell.metadata.get("tags", [])]
+    following = [*notebook.cells[1:], None]
+    notebook.cells = [cell for cell, after in zip(notebook.cells, following, strict=True) if code or _reported(cell, after)]
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             cell.source = re.sub(r"\$\$(.+?)\$\$|\$([^$\n]+)\$", _equation, cell.source)
@@ -120,6 +122,12 @@ def _body(executed: Path, code: bool) -> str:
     )
     body, _ = exporter.from_notebook_node(notebook, resources={"metadata": {"path": str(executed.parent)}})
     return body
+
+
+def _reported(cell: Mapping, after: Mapping | None) -> bool:
+    tags = cell["metadata"].get("tags", [])
+    empty = after is not None and not any(_shown(output) for output in after.get("outputs", []))
+    return "notebook-only" not in tags and not ("with-result" in tags and empty)
 
 
 def _equation(found: re.Match) -> str:

@@ -53,10 +53,10 @@ def test_attention_is_scaled_to_each_maps_range_and_at_the_right_position():
     assert [t.get_text() for t in figure.axes[0].get_xticklabels()] == ["Image", "A", "B", "C"]
 
 
-@pytest.mark.parametrize(("columns", "slant"), [(6, 0), (12, 40)])
-def test_names_above_many_columns_are_slanted_and_inside_the_figure(columns, slant):
-    names = [f"factor number {column}"[: 20 if slant else 10] for column in range(columns)]
-    figure = plots.attention_maps(random_images(2)[:2], np.ones((2, columns, 4, 4)), names)
+@pytest.mark.parametrize(("rows", "columns", "length", "slant"), [(2, 6, 10, 0), (2, 12, 20, 40), (3, 5, 22, 40)])
+def test_names_above_many_columns_are_slanted_and_inside_the_figure(rows, columns, length, slant):
+    names = ["shape + size (10 bins)"[:length]] * (columns - 1) + ["x"]
+    figure = plots.attention_maps(random_images(rows), np.ones((rows, columns, 4, 4)), names)
     labels = figure.axes[0].get_xticklabels()
     assert {text.get_rotation() for text in labels} == {slant}
     boxes = [text.get_window_extent() for text in labels]

@@ -89,6 +89,17 @@ def test_equations_become_pictures_and_cells_for_the_notebook_stay_out_of_the_re
     assert "change the number" not in gathered and "change the number" in own
 
 
+@pytest.mark.parametrize(("outputs", "shown"), [([], False), (["stdout"], True), (["stderr"], False)])
+def test_text_about_a_result_is_left_out_without_the_result(tmp_path, outputs, shown):
+    text = new_markdown_cell("## What the table shows", metadata={"tags": ["with-result"]})
+    made = new_code_cell("f()", outputs=[new_output("stream", name=name, text="words") for name in outputs])
+    nbformat.write(new_notebook(cells=[new_markdown_cell("# Title"), text, made]), tmp_path / "08_a.ipynb")
+    report.gather([tmp_path / "08_a.ipynb"], tmp_path / "report.html", "R", {})
+    report.notebook_html(tmp_path / "08_a.ipynb", tmp_path / "08_a.html")
+    assert ("What the table shows" in (tmp_path / "report.html").read_text("utf-8")) is shown
+    assert "What the table shows" in (tmp_path / "08_a.html").read_text("utf-8")
+
+
 def test_headings_sink_below_the_title_and_the_contents_lead_to_them(page):
     assert len(re.findall("<h1", page)) == 1
     links = re.findall(r'<li><a href="#([^"]+)">([^<]+)</a>', page)
