@@ -61,8 +61,9 @@ def run(study):
 def save_images(folder: Path, rows: Iterable[int]) -> Path:
     """A new folder with these images of rooms3d as PNG files; returns it."""
     folder.mkdir(parents=True)
+    images = load_dataset().images
     for number, row in enumerate(rows):
-        Image.fromarray(load_dataset().images[row]).save(folder / f"{number:02d}.png")
+        Image.fromarray(images[row]).save(folder / f"{number:02d}.png")
     return folder
 
 

@@ -120,7 +120,7 @@ def test_a_changed_run_on_own_pictures_with_the_papers_settings(tmp_path):
         Image.fromarray(np.random.default_rng(number).integers(256, size=(70, 80, 3), dtype=np.uint8)).save(
             pictures / f"{number}.png"
         )
-    small = "steps=3, batch=4, first_stage_steps=2, feature_buffer=64, unet_channels=32,32, attention_levels=1"
+    small = "steps=3, batch=4, first_stage_steps=2, feature_buffer=64, unet_channels=32,32, attention_levels=1, image_size=32"
     where = ["--dataset", f"folder:{pictures}", "--profile", "paper", "--set", small, "--data-dir", str(tmp_path)]
     done = dyga("first-stage", *where, "--folder", str(tmp_path / "study" / "first_stage"))
     assert done.returncode == 0, done.stderr

@@ -16,7 +16,7 @@ from dyga.data.catalog import RemoteFile
 from dyga.provenance import locked
 from dyga.training.loop import train
 
-COMMAND = ("train", "--profile", "smoke", "--variant", "pruned", "--folder")
+COMMAND = ("train", "--profile", "smoke", "--variant", "encdiff", "--folder")
 
 
 def one_line(done: subprocess.CompletedProcess) -> str:
@@ -28,7 +28,7 @@ def one_line(done: subprocess.CompletedProcess) -> str:
 def test_a_full_disk_and_a_damaged_resume_state(study, tmp_path):
     """No file could be larger than half a megabyte, so the first checkpoint fails. Nothing is left half-written. A damaged resume
     state is named, and without it the run goes on to the same end."""
-    folder = tmp_path / "runs" / "rooms3d-smoke" / "pruned-seed0"
+    folder = tmp_path / "runs" / "rooms3d-smoke" / "encdiff-seed0"
     unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, unlimited[1]))
     try:
@@ -41,8 +41,8 @@ def test_a_full_disk_and_a_damaged_resume_state(study, tmp_path):
     done = dyga(*COMMAND, str(folder))
     assert done.returncode == 2 and "resume.pt: damaged" in one_line(done) and "delete it" in one_line(done)
     (folder / "resume.pt").unlink()
-    list(train(make_config("smoke", variant="pruned"), folder))
-    finished = study / "runs" / "rooms3d-smoke" / "pruned-seed0"
+    list(train(make_config("smoke", variant="encdiff"), folder))
+    finished = study / "runs" / "rooms3d-smoke" / "encdiff-seed0"
     assert (folder / "model.safetensors").read_bytes() == (finished / "model.safetensors").read_bytes()
 
 

@@ -195,7 +195,7 @@ def test_a_run_whose_pictures_were_replaced_neither_shows_nor_measures_them(two)
 
 
 def test_a_papers_run_names_the_first_stage_whose_latents_it_was_trained_on(two, tmp_path):
-    small = "steps=2, batch=4, first_stage_steps=1, feature_buffer=64, unet_channels=32,32, attention_levels=1"
+    small = "steps=2, batch=4, first_stage_steps=1, feature_buffer=64, unet_channels=32,32, attention_levels=1, image_size=32"
     config = make_config("paper", f"folder:{two / 'a' / 'pictures'}", "full", changes=small)
     run, stage = tmp_path / "study" / "full-seed0", tmp_path / "study" / "first_stage"
     with pytest.raises(ValueError, match=r"there is no such first stage: train it first"):
@@ -214,7 +214,7 @@ def test_a_papers_run_names_the_first_stage_whose_latents_it_was_trained_on(two,
     (stage / "provenance.json").write_text(json.dumps(made | {"digest": digest((stage / "model.safetensors").read_bytes())}))
     with pytest.raises(ValueError, match=r"full-seed0 was made of other settings \(first_stage_digest was '"):
         next(train(config, run, two))
-    assert load_run(run).decode(np.zeros((1, 20, 32), np.float32), steps=1).shape == (1, 64, 64, 3)
+    assert load_run(run).decode(np.zeros((1, 20, 32), np.float32), steps=1).shape == (1, 32, 32, 3)
 
 
 def test_metrics_file_has_the_tables_numbers(run):

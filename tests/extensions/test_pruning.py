@@ -1,7 +1,5 @@
 """Which scalars leave, and that a run without them is measured and saved as it is."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 import torch
@@ -10,16 +8,13 @@ from hypothesis import strategies as st
 
 from dyga.config import make_config
 from dyga.data import load_dataset
-from dyga.explore.run import load_run
 from dyga.extensions import build_model
 from dyga.extensions.build import configured
 from dyga.extensions.pruning import choose, explained_variance, leave_one_out, merge, nonlinear_dependence, redundancy
 from dyga.method import FeatureExtractor
 from dyga.method.diffusion import to_tensor
-from dyga.study.evaluation import evaluate
-from dyga.training.loop import train
 
-CONFIG = dataclasses.replace(make_config("smoke", variant="pruned"), min_scalars=3, checkpoint_every=20)
+CONFIG = make_config("smoke", variant="pruned")
 
 
 @pytest.fixture
@@ -155,35 +150,17 @@ def test_two_views_of_one_factor_join_and_whole_units_and_strangers_do_not():
     assert chosen(scalars[:, :, :1]).merged[0] and chosen(scalars[:, :, :1], dependence=1.0).merged == []
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("finished") / "pruned-seed0"
-    list(train(CONFIG, folder))
-    return folder
-
-
-def test_a_run_ends_with_fewer_units_which_are_all_that_is_measured(finished):
-    run = load_run(finished)
+def test_a_run_ends_with_fewer_units_which_are_all_that_is_measured(run):
     scalars = run.model.extensions[0].active.numpy() > 0
     active = scalars.any(axis=1)
-    assert 3 <= scalars.sum() < 16 and active.sum() < 8
-    result = evaluate(run)
+    assert 6 <= scalars.sum() < 16 and active.sum() < 8
+    result = run.metrics
     assert not run.projection["codes"][:, ~active].any() and run.projection["codes"][:, active].std(axis=0).all()
     assert not np.array(result["nmi"])[~active].any() and np.isfinite(result["dci_disentanglement"])
     assert {unit.index for unit in run.active_units} <= {*np.flatnonzero(active)}
     images = run.data.images[:2]
     features = run.encode(images)
     assert np.allclose(features[0, ~active], features[1, ~active], atol=1e-6)
-
-
-def test_an_interrupted_run_prunes_the_same_scalars(finished, tmp_path):
-    loop = train(CONFIG, tmp_path / "cut")
-    for record in loop:
-        if record["step"] == 30:
-            break
-    loop.close()
-    list(train(CONFIG, tmp_path / "cut"))
-    assert (tmp_path / "cut" / "model.safetensors").read_bytes() == (finished / "model.safetensors").read_bytes()
 
 
 def test_merging_copies_the_scalar_and_the_optimisers_state():

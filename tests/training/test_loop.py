@@ -42,11 +42,11 @@ def trained(tmp_path_factory):
     return folder
 
 
-def test_same_seed_same_bits(trained, tmp_path):
-    list(train(TINY, tmp_path))
-    assert weights(tmp_path) == weights(trained)
-    list(train(dataclasses.replace(TINY, seed=1), tmp_path / "other"))
-    assert weights(tmp_path / "other") != weights(trained)
+def test_another_seed_gives_another_start(trained, tmp_path):
+    loop = train(dataclasses.replace(TINY, seed=1), tmp_path)
+    next(loop)
+    loop.close()
+    assert records(tmp_path)[0]["diffusion"] != records(trained)[0]["diffusion"]
 
 
 def test_an_interrupted_run_ends_with_the_same_bits(trained, tmp_path):
@@ -137,9 +137,8 @@ def test_averaged_weights_differ_from_the_last(trained, tmp_path):
     assert weights(tmp_path) != weights(trained)
 
 
-@pytest.mark.parametrize("variant", ["two_scalars", "decorrelated_subspace"])
-def test_variants_with_extensions_learn_and_continue_after_a_kill(variant, tmp_path):
-    config = dataclasses.replace(make_config("smoke", variant=variant), steps=20, refit_every=8, checkpoint_every=10)
+def test_extensions_of_the_alignment_and_the_quantiser_continue_after_a_kill(tmp_path):
+    config = dataclasses.replace(TINY, alignment="subspace", quantiser_values=10)
     list(train(config, tmp_path / "whole"))
     for record in train(config, tmp_path / "cut"):
         if record["step"] == 10:
@@ -181,13 +180,13 @@ def test_a_checkpoint_of_another_configuration_is_refused(trained):
 
 
 def test_sigkill_at_some_moment_changes_nothing(study, tmp_path):
-    """A run of the command line that was killed ends with the bits of the study's."""
+    """A run of the command line that was killed, while it pruned, ends with the bits of the study's."""
     folder = tmp_path / "runs" / "rooms3d-smoke" / "pruned-seed0"
     command = [sys.executable, "-m", "dyga", "train", "--profile", "smoke", "--variant", "pruned", "--folder", str(folder)]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     log, deadline = folder / "log.jsonl", time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
-        if log.exists() and len(log.read_text().splitlines()) >= 2:
+        if log.exists() and len(log.read_text().splitlines()) >= 3:
             break
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGKILL)
