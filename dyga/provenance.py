@@ -31,6 +31,14 @@ def checkout() -> Path | None:
     return root if (root / "pyproject.toml").is_file() and (root / "notebooks").is_dir() else None
 
 
+def notebooks_folder() -> Path:
+    """The folder of the notebooks. ValueError if the package is an installed wheel."""
+    root = checkout()
+    if root is None:
+        raise ValueError("the notebooks are not part of the installed package: clone the repository and use its ./run_all.sh")
+    return root / "notebooks"
+
+
 def git_commit() -> str:
     """The checkout's commit, with '+' when files differ from it; 'unknown' outside a checkout."""
     root = checkout()

@@ -14,17 +14,14 @@ import psutil
 from dyga.data import prepare_dataset
 from dyga.kept import CLASSIFIER, FIRST_STAGE, GENERATED
 from dyga.processes import end_processes
-from dyga.provenance import checkout, write_atomically
+from dyga.provenance import notebooks_folder, write_atomically
 from dyga.study import report
 from dyga.study.study import Study
 
 
 def notebook_paths(numbers: tuple[int, ...] | None = None) -> list[Path]:
     """The notebooks in their order, or those numbered so. ValueError lists the numbers that exist."""
-    root = checkout()
-    if root is None:
-        raise ValueError("the notebooks are not part of the installed package: clone the repository and use its ./run_all.sh")
-    paths = {int(path.name[:2]): path for path in sorted((root / "notebooks").glob("[0-9][0-9]_*.ipynb"))}
+    paths = {int(path.name[:2]): path for path in sorted(notebooks_folder().glob("[0-9][0-9]_*.ipynb"))}
     unknown = [n for n in numbers or () if n not in paths]
     if unknown:
         raise ValueError(f"unknown notebook {unknown[0]:02d}: valid are {', '.join(f'{n:02d}' for n in paths)}")

@@ -14,7 +14,7 @@ from dyga.config import (
     parse_numbers,
     parse_variants,
 )
-from dyga.provenance import checkout
+from dyga.provenance import checkout, notebooks_folder
 from dyga.study.plan import forecast, read_plan
 from dyga.study.workers import worker_slots
 
@@ -41,6 +41,7 @@ def check_options(options: argparse.Namespace) -> None:
         if changed:
             raise ValueError(f"{changed[0]}: the plan says it; valid with --variants plan are --out, --data-dir, --check")
     else:
+        notebooks_folder()
         variants = parse_variants(options.variants)
         configs = [make_config(options.profile, options.dataset, variant, changes=options.set) for variant in variants]
         check_variants(configs)
