@@ -107,7 +107,7 @@ def _draw(figure: Figure, axes: Axes, title: str, cloud: Cloud, aspect: int = 28
     if len(anchors):
         size = 46 if len(anchors) <= 12 else 20
         axes.scatter(*anchors.T, marker="D", s=size, c="white", edgecolors="black", linewidths=1.2, zorder=3)
-    axes.set_title(f"{words(title)}: {len(anchors) or 'no'} anchors")
+    axes.set_title(words(title).replace(", ", "\n") + f": {len(anchors) or 'no'} anchors")
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(True)
     axes.spines[:].set_color("#BBBBBB")

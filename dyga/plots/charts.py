@@ -35,7 +35,7 @@ def training_curves(logs: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure
     axes.set(yscale="log", ylim=(0.8 * min(bottoms), 1.25 * max(tops)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "235" else ""))
-    axes.legend()
+    figure.legend(loc="outside right center")
     return figure
 
 

@@ -14,9 +14,10 @@ from dyga.plots.style import WIDTH, new_figure, styled, words
 
 
 def _two_lines(name: str) -> str:
-    """A row's label with a line break before its parenthesis, or else after its first word."""
+    """A row's label with a line break before its second part, or its parenthesis, or else after its first word."""
     text = words(name)
-    return text.replace(" (", "\n(") if " (" in text else text.replace(" ", "\n", 1)
+    mark = next((mark for mark in (" + ", " (") if mark in text), " ")
+    return text.replace(mark, f"\n{mark.lstrip()}", 1)
 
 
 def _mosaic(axes: Axes, rows: Sequence[np.ndarray], breaks: Sequence[int] = ()) -> tuple[list, list]:

@@ -14,7 +14,7 @@ def test_anchors_are_black_edged_diamonds_over_points_in_the_factors_colours():
     xy, values, anchors, name, _ = features(7)
     figure = plots.anchor_scatter({"encdiff, unit 3": features(0), "full": plots.Cloud(xy, values, anchors, name, hues)})
     without, with_anchors = figure.axes[:2]
-    assert without.get_title() == "EncDiff, unit 3: no anchors" and len(without.collections) == 1
+    assert without.get_title() == "EncDiff\nunit 3: no anchors" and len(without.collections) == 1
     assert with_anchors.get_title() == "Full (DyGA + SD): 7 anchors"
     points, diamonds = with_anchors.collections
     assert np.allclose(diamonds.get_offsets(), anchors)

@@ -18,7 +18,10 @@ from dyga.method.first_stages import PatchAutoencoder, VQAutoencoder
 from dyga.training import first_stage
 from dyga.training.first_stage import StoredLatents, store_latents, train_first_stage
 
-SMALL = "image_size=32"  # a quarter of the time
+
+def paper(pictures):
+    """The paper's settings, with images that take a quarter of the time."""
+    return make_config("paper", pictures, changes="image_size=32")
 
 
 @pytest.fixture
@@ -29,7 +32,7 @@ def pictures(tmp_path):
 def test_the_papers_autoencoder_is_trained_and_all_latents_are_kept(pictures, tmp_path, monkeypatch):
     monkeypatch.setattr(first_stage, "SHARD", 20)
     folder = tmp_path / "first_stage"
-    config = replace(make_config("paper", pictures, changes=SMALL), first_stage_steps=1)
+    config = replace(paper(pictures), first_stage_steps=1)
     train_first_stage(config, folder, tmp_path)
     assert {p.name for p in folder.iterdir()} == {
         ".lock", "config.json", "model.safetensors", "provenance.json", "latents-00000.npy", "latents-00001.npy"
@@ -64,7 +67,7 @@ def test_a_first_stage_of_other_pictures_or_settings_is_refused_begun_or_finishe
 
 def test_without_lpips_the_first_stage_says_what_it_is_and_how_to_change_it(pictures, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    train_first_stage(replace(make_config("paper", pictures, changes=SMALL), first_stage_steps=1), tmp_path / "first_stage", tmp_path)
+    train_first_stage(replace(paper(pictures), first_stage_steps=1), tmp_path / "first_stage", tmp_path)
     note = json.loads((tmp_path / "first_stage" / "provenance.json").read_text())["note"]
     assert note in capsys.readouterr().err and "without the perceptual and adversarial loss" in note
     for place in (
@@ -88,7 +91,7 @@ def test_with_a_perceptual_distance_the_autoencoder_meets_an_adversary(pictures,
     monkeypatch.setattr(first_stage, "lpips", SquaredError)
     seen, step = [], first_stage._adversarial_step
     monkeypatch.setattr(first_stage, "_adversarial_step", lambda *a, joined: seen.append(joined) or step(*a, joined=joined))
-    train_first_stage(replace(make_config("paper", pictures, changes=SMALL), first_stage_steps=2), tmp_path / "first_stage", tmp_path)
+    train_first_stage(replace(paper(pictures), first_stage_steps=2), tmp_path / "first_stage", tmp_path)
     assert seen == [False, True]
     measured = json.loads((tmp_path / "first_stage" / "provenance.json").read_text())
     assert measured["critic"] is True and measured["note"] == ""
@@ -96,7 +99,7 @@ def test_with_a_perceptual_distance_the_autoencoder_meets_an_adversary(pictures,
 
 def test_going_on_without_the_weights_that_it_began_with_is_refused(pictures, tmp_path, monkeypatch):
     folder = tmp_path / "first_stage"
-    config = replace(make_config("paper", pictures, changes=SMALL), first_stage_steps=2_000)
+    config = replace(paper(pictures), first_stage_steps=2_000)
     origin = replace(config, data=load_dataset(pictures, tmp_path, 32).identity)
     claim(folder / "config.json", first_stage_settings(origin))
     save_resume(folder / "resume.pt", {"stage": {}, "optimiser": {}, "critic": {}, "critic_optimiser": {}, "step": 1_000})
