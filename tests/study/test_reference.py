@@ -7,6 +7,8 @@ import pandas as pd
 import pytest
 from conftest import ROOT
 
+from dyga.study.statistics import paired_difference
+
 REFERENCE = ROOT / "figures" / "reference"
 PAGES = {"README.md": ROOT / "README.md", "results": REFERENCE / "README.md"}
 
@@ -70,3 +72,16 @@ def test_the_default_run():
         for run in table.to_dict("records"):
             columns = ("FactorVAE score", "DCI disentanglement", "DCI completeness", "MIG", "k-NN purity")
             assert [run.get("method", run.get("variant")), *(short(run[column]) for column in columns)] in page, run
+
+
+@pytest.mark.parametrize("images", ["faces2d", "faces2d_correlated"])
+def test_the_correlated_faces(images):
+    page, runs = rows(PAGES["results"].read_text()), pd.read_csv(REFERENCE / "correlated_quick.csv")
+    names = ["FactorVAE score", "DCI", "completeness", "MIG", "TAD"]
+    own = runs[runs["images"] == images].pivot(index="seed", columns="variant", values=names)
+    assert list(own.index) == [30, 31, 32, 33, 34] and own.notna().all(axis=None)
+    for variant in ("full", "decorrelated"):
+        assert [images, variant, *(spread(own[name, variant]) for name in names)] in page
+    found = [paired_difference(own[name, "decorrelated"].to_numpy(), own[name, "full"].to_numpy()) for name in names]
+    differences = [f"{d.mean:+.3f} [{d.low:+.3f}, {d.high:+.3f}]".replace("-", "−") for d in found]
+    assert [images, "difference [95%]", *differences] in page
