@@ -41,7 +41,7 @@ def check_options(options: argparse.Namespace) -> None:
         if changed:
             raise ValueError(f"{changed[0]}: the plan says it; valid with --variants plan are --out, --data-dir, --check")
     else:
-        notebooks_folder()
+        notebooks_folder()  # refuses an installed package before anything is loaded
         variants = parse_variants(options.variants)
         configs = [make_config(options.profile, options.dataset, variant, changes=options.set) for variant in variants]
         check_variants(configs)

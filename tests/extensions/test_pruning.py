@@ -1,4 +1,4 @@
-"""Which scalars leave, and that a run without them is measured and saved as it is."""
+"""Which scalars are pruned, and that a run without them is measured and saved as it is."""
 
 import numpy as np
 import pytest

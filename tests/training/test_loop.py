@@ -137,8 +137,9 @@ def test_averaged_weights_differ_from_the_last(trained, tmp_path):
     assert weights(tmp_path) != weights(trained)
 
 
-def test_extensions_of_the_alignment_and_the_quantiser_continue_after_a_kill(tmp_path):
-    config = dataclasses.replace(TINY, alignment="subspace", quantiser_values=10)
+@pytest.mark.parametrize("changes", [{"scalars_per_unit": 2}, {"alignment": "subspace", "quantiser_values": 10}], ids=str)
+def test_runs_with_extensions_continue_after_a_kill(changes, tmp_path):
+    config = dataclasses.replace(TINY, **changes)
     list(train(config, tmp_path / "whole"))
     for record in train(config, tmp_path / "cut"):
         if record["step"] == 10:
