@@ -145,11 +145,19 @@ def test_a_notebook_says_which_one_to_run_first(tmp_path):
     assert sentence.startswith("rooms3d-smoke is not trained yet (") and sentence.endswith("Run notebook 02_training first.")
 
 
-def test_the_explorers_show_the_model_of_the_project_before_any_training(tmp_path):
-    done = dyga("reproduce", "--profile", "smoke", "--notebooks", "06", "--out", str(tmp_path))
-    assert done.returncode == 0, done.stderr
-    executed = nbformat.read(tmp_path / "runs/rooms3d-smoke/notebooks/06_latent_traversal.ipynb", as_version=4)
-    printed = "".join(output.get("text", "") for cell in executed.cells for output in cell.get("outputs", []))
+def run_cells(study: Study, *numbers: int) -> None:
+    """Runs notebooks for a study in this process, without kernels."""
+    for path in notebook_paths(numbers):
+        names = {field: getattr(study, field) for field in Study.__dataclass_fields__} | {"display": display}
+        for cell in nbformat.read(path, as_version=4).cells:
+            if cell.cell_type == "code" and "parameters" not in cell.metadata.get("tags", []):
+                exec(cell.source, names)
+
+
+def test_the_explorers_show_the_model_of_the_project_before_any_training(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT / "notebooks")
+    run_cells(Study(profile="smoke", root=str(tmp_path)), 6)
+    printed = capsys.readouterr().out
     assert "Until then, this is the model that comes with the project." in printed and "run pruned-seed" in printed
     assert (tmp_path / "figures/rooms3d-pretrained/traversals.png").exists()
     assert not (tmp_path / "figures/rooms3d-smoke").exists()
@@ -182,11 +190,17 @@ def test_own_images(tmp_path, monkeypatch, capsys):
     for i, image in enumerate(load_digits().images[:120]):
         Image.fromarray((image * 255 / 16).astype("uint8")).resize((80, 70)).save(pictures / f"{i:03d}.png")
     out, dataset = tmp_path / "out", f"folder:{pictures}"
+    name = study_name("smoke", dataset)
+    # Trained in this process, which has imported everything.
+    options, runs = ["--profile", "smoke", "--dataset", dataset, "--data-dir", str(out / "data")], out / "runs" / name
+    (out / "data").mkdir(parents=True)
+    for what in (["first-stage"], ["train", "--seed", "0"], ["train", "--seed", "1"]):
+        folder = runs / (f"pruned-seed{what[-1]}" if what[1:] else "first_stage")
+        assert dyga(*what, *options, "--folder", str(folder)).returncode == 0
     command = ["reproduce", "--profile", "smoke", "--dataset", dataset, "--variants", "pruned", "--seeds", "0,1"]
     command += ["--notebooks", "02,04,06,07", "--out", str(out)]
     done = dyga(*command)
     assert done.returncode == 0, done.stderr
-    name = study_name("smoke", dataset)
     values = json.loads((out / f"runs/{name}/pruned-seed0/metrics.json").read_text())
     assert "no factors" in values["note"] and "mig" not in values
     figures = out / "figures" / name
@@ -197,11 +211,7 @@ def test_own_images(tmp_path, monkeypatch, capsys):
     assert report.count("of the active units recur in every other seed (2 seeds") == 2  # the answer, and section 4
     monkeypatch.chdir(ROOT / "notebooks")
     study = Study(dataset, "smoke", "pruned", "0,1", root=str(out), data_dir=str(out / "data"))
-    for path in notebook_paths((1, 3, 5, 8)):
-        names = {field: getattr(study, field) for field in Study.__dataclass_fields__} | {"display": display}
-        for cell in nbformat.read(path, as_version=4).cells:
-            if cell.cell_type == "code" and "parameters" not in cell.metadata.get("tags", []):
-                exec(cell.source, names)
+    run_cells(study, 1, 3, 5, 8)
     assert "has no factors" in capsys.readouterr().out
     Image.new("RGB", (80, 70)).save(pictures / "000.png")
     before = {path: path.stat().st_mtime_ns for path in (out / "runs").rglob("*") if path.is_file()}

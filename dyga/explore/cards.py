@@ -68,8 +68,8 @@ def sampled_scalars(run: Run, count: int = SAMPLE) -> np.ndarray:
 
 
 def explained(by: np.ndarray, of: np.ndarray) -> np.ndarray:
-    """Scalars (n, units, scalars) of two models, or of one: the share of the variance of each unit `of` the second that each
-    unit `by` the first explains, (units by, units of), a mean over varying scalars (`explained_variance`)."""
+    """Scalars (n, units, scalars) of two models, or of one model twice: the share of the variance of each unit of `of` that each
+    unit of `by` explains, (units of `by`, units of `of`), a mean over the scalars that vary (`explained_variance`)."""
     first, second = torch.from_numpy(by).float(), torch.from_numpy(of).float()
     bins = min(NUM_BINS, max(int((len(by) / 10) ** 0.5), 1) ** 2)  # a square, and ten images or more per bin
     shares = explained_variance(first, second.flatten(1), bins).unflatten(0, of.shape[1:])

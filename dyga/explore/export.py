@@ -25,7 +25,8 @@ SHOWN = 12  # units in the card's picture of traversals
 
 def export(run: Run, folder: Path, half: bool = False) -> Path:
     """Writes `folder`: weights, first stage, settings, anchors, projection, metrics, 16 example images and a model card,
-    README.md. `load_run(folder)` opens it on any machine; decoded images are the same bit for bit.
+    README.md. `load_run(folder)` opens it on any machine, with the user's own extensions if there are any; on the same machine
+    and versions, decoded images are the same bit for bit.
 
     With `half`, weights are kept as 16 bit numbers and codes of 2,500 images, which halves the size; images then differ by about
     one grey level. The name of own data is reduced to its last part. Returns `folder`. ValueError if it exists and is not empty,
@@ -51,7 +52,8 @@ def export(run: Run, folder: Path, half: bool = False) -> Path:
         (partial / "codes.safetensors").write_bytes(save_arrays({k: np.ascontiguousarray(v) for k, v in projection.items()}))
         (partial / FIRST_STAGE / "model.safetensors").write_bytes(stage)
         write_json(partial / FIRST_STAGE / "config.json", first_stage_settings(config))
-        write_json(partial / FIRST_STAGE / "provenance.json", stage_origin | {"digest": digest(stage)})
+        note = stage_origin.get("note", "").partition(": download")[0]  # what follows names a folder of this machine
+        write_json(partial / FIRST_STAGE / "provenance.json", stage_origin | {"digest": digest(stage), "note": note})
         write_json(partial / "metrics.json", metrics)
         if (run.folder / "interventions.json").exists():
             shutil.copyfile(run.folder / "interventions.json", partial / "interventions.json")
@@ -103,6 +105,7 @@ def model_card(run: Run, config: Config, half: bool) -> str:
     trained = f"{config.steps:,} steps" + (f" in {seconds / 60:.0f} minutes" if seconds else "")
     changes = f" with {config.changes}" if config.changes else ""
     precision = " The weights have 16 bits." if half else ""
+    own = f", extensions=[{', '.join(f'{name}()' for name in config.extensions)}]" if config.extensions else ""
     units, scores, limits = ("\n".join(lines) for lines in (_units(run), _scores(run), _limits(run, config)))
     return f"""\
 # {variant.title}, trained on {config.dataset}
@@ -118,7 +121,7 @@ exported by dyga {__version__}, commit {describe()["commit"]}.{precision}
 ```python
 from dyga import load_run
 
-run = load_run("PATH OF THIS FOLDER")
+run = load_run("PATH OF THIS FOLDER"{own})
 features = run.encode(run.examples)         # (16, units, dim)
 images = run.traverse(run.examples[0], unit={active[0].index}, count=8)  # (8, size, size, 3) uint8
 ```
@@ -174,7 +177,8 @@ def _decoded(run: Run) -> list[dict]:
 def _limits(run: Run, config: Config) -> list[str]:
     lines = ["The model knows this one data set: another image is decoded as the nearest that the model can make of it."]
     if is_own(config.dataset):
-        lines.append(f"The data are not in this folder. `run.data` finds them as {config.dataset} from the current folder.")
+        place = "on the hub" if config.dataset.startswith("hf:") and "/" in config.dataset else "in the current folder"
+        lines.append(f"The data are not in this folder. `run.data` looks for them {place}, as {config.dataset}.")
     elif "version" in config.data:
         lines.append("The images are rendered by dyga. They are no images of a published data set.")
     weak = [f"{r['factor']} in {1 - r['decoded_accuracy']:.0%}" for r in _decoded(run) if r["decoded_accuracy"] < 0.95]

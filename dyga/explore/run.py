@@ -95,7 +95,7 @@ class Run:
 
     @cached_property
     def first_stage(self):
-        """The pretrained first stage: the run's own copy, or that of its study. ValueError if it is not the run's."""
+        """The run's trained first stage: its own copy, or that of its study. ValueError if it is not the run's."""
         stage = FIRST_STAGES[self.config.first_stage](self.config.image_size).eval().requires_grad_(False)
         load_model(first_stage_of(self.folder, self.config), stage)
         return stage.to(self.device)
@@ -201,8 +201,8 @@ class Run:
         return [named_unit(u, nmi[u], self.factor_names) for u in order if active[u]]
 
     def following(self, unit: Unit) -> list[int]:
-        """The indices of `unit` and of all active units that follow one of its factors best. Only `unit` itself without
-        factors."""
+        """The indices of `unit` and of all active units that follow one of its factors best. Without factors: only `unit`
+        itself."""
         same = (other.index for other in self.active_units if set(other.factors[:1]) & set(unit.factors))
         return sorted({unit.index, *same})
 
@@ -220,7 +220,8 @@ class Run:
         return self.model.align(torch.from_numpy(features).to(self.device)).cpu().numpy()
 
     def assign(self, features: np.ndarray) -> np.ndarray:
-        """The index of the anchor to which each of the features (n, units, dim) is assigned, (n, units) int64."""
+        """The slot, 0 to max_anchors - 1, of the anchor that is most responsible for each of the features (n, units, dim): (n,
+        units) int64. Slots are not the numbers of `anchors_along`."""
         return self.anchors.assign(torch.from_numpy(features).to(self.device)).cpu().numpy()
 
     def grid_indices(self, features: np.ndarray) -> np.ndarray:
@@ -319,7 +320,7 @@ def load_run(folder: str | Path, data_dir: str | Path | None = None, extensions:
     `extensions` that it was trained with. ValueError, naming the folder, if it holds no complete run."""
     if str(folder).startswith(PRETRAINED):
         folder = _pretrained(str(folder))
-    return Run(Path(folder).expanduser(), Path(data_dir) if data_dir else None, extensions)
+    return Run(Path(folder).expanduser(), Path(data_dir).expanduser() if data_dir else None, extensions)
 
 
 def _pretrained(name: str) -> Path:

@@ -8,9 +8,12 @@ import json
 from collections.abc import Sequence
 
 import numpy as np
+from IPython.display import HTML
 from PIL import Image
 
 from dyga.explore.run import Run, Unit, even_indices
+
+LARGEST = 16_383  # pixels of a side of an image in WebP
 
 _STYLE = """
 .static-explorer{display:flex;flex-wrap:wrap;gap:1.2rem;align-items:center;justify-content:center;margin:1.2rem 0;
@@ -47,17 +50,11 @@ sheet.onload=show;sheet.src=data.sheet;
 """
 
 
-class StaticExplorer(str):
-    """HTML that a notebook displays, and that still works in an exported page."""
-
-    def _repr_html_(self) -> str:
-        return str(self)
-
-
-def traversals(run: Run, images: np.ndarray, units: Sequence[Unit], count: int = 11) -> StaticExplorer:
+def traversals(run: Run, images: np.ndarray, units: Sequence[Unit], count: int = 11) -> HTML:
     """One slider per unit and one to choose among images (n, size, size, 3) uint8.
 
     A unit's slider moves only that unit, through `count` values of its traversal grid; the other units return to the image's own.
+    ValueError for more frames than one sheet holds (16,383 pixels a side).
     """
     features = run.encode(images)
     own = np.stack([run.grid_indices(f) for f in features])[:, [unit.index for unit in units]]
@@ -73,11 +70,12 @@ def traversals(run: Run, images: np.ndarray, units: Sequence[Unit], count: int =
     return _figure("traversals", frames, body, _TRAVERSALS, start=start.tolist())
 
 
-def interchange(run: Run, sources: np.ndarray, targets: np.ndarray, units: Sequence[Unit]) -> StaticExplorer:
+def interchange(run: Run, sources: np.ndarray, targets: np.ndarray, units: Sequence[Unit]) -> HTML:
     """Latent interchange (paper, Figure 3) between pairs of images, both (n, size, size, 3) uint8.
 
     One checkbox per unit takes it from the target. One more extends the choice to all units with the same factors. ValueError for
-    more than seven units, since every combination is decoded, or if the numbers of images differ.
+    more than seven units, since every combination is decoded, or if the numbers of images differ,
+    or for more frames than one sheet holds.
     """
     if len(units) > 7 or len(sources) != len(targets):
         counts = f"{len(units)} units, {len(sources)} sources, {len(targets)} targets"
@@ -113,9 +111,13 @@ def _canvas(name: str, side: int, title: str = "") -> str:
     return f'<div>{caption}<canvas data-name="{name}" width="{side}" height="{side}"></canvas></div>'
 
 
-def _figure(kind: str, frames: np.ndarray, body: str, script: str, width: str = "256px", **data) -> StaticExplorer:
+def _figure(kind: str, frames: np.ndarray, body: str, script: str, width: str = "256px", **data) -> HTML:
     """The complete HTML. Frames (rows, columns, H, W, 3) uint8 become one sheet; `data` is passed to the script."""
     high, wide = frames.shape[2:4]
+    size = frames.shape[1] * wide, frames.shape[0] * high
+    if max(size) > LARGEST:
+        frames_of = f"{frames.shape[0]} x {frames.shape[1]} frames of {wide}x{high} pixels"
+        raise ValueError(f"static {kind}: {frames_of} make an image of {size[0]}x{size[1]}: valid is at most {LARGEST} a side")
     sheet = frames.transpose(0, 2, 1, 3, 4).reshape(frames.shape[0] * high, frames.shape[1] * wide, 3)
     buffer = io.BytesIO()
     Image.fromarray(sheet).save(buffer, "webp", quality=88, method=4)
@@ -124,4 +126,4 @@ def _figure(kind: str, frames: np.ndarray, body: str, script: str, width: str = 
     values = json.dumps({"side": wide, "sheet": uri} | data)
     code = "(()=>{" + (_FRAME.replace("ID", name).replace("DATA", values) + script) + "})();"
     figure = f'<div class="static-explorer static-{kind}" id="{name}" style="--side:{width}">{body}</div>'
-    return StaticExplorer(f"<style>{_STYLE}</style>{figure}<script>{code}</script>")
+    return HTML(f"<style>{_STYLE}</style>{figure}<script>{code}</script>")

@@ -120,7 +120,7 @@ _TICK = "width:2px;height:7px;background:#0072b2"
 
 
 class Explorer(ipywidgets.VBox):
-    """Base of the explorers. Style sheets and browser tests find them by their CSS class."""
+    """Base of the explorers. Browser tests find them by their CSS class."""
 
     def __init__(self, children: Sequence[ipywidgets.Widget]):
         super().__init__(children)
@@ -152,7 +152,7 @@ class TraversalExplorer(Explorer):
         self.snap.observe(lambda _: self._snap(), "value")
         self.all.observe(lambda _: self._list(), "value")
         for row in self.rows:
-            row.slider.observe(lambda _, row=row: self.show(row), "value")
+            row.slider.observe(lambda _, row=row: self._slide(row), "value")
         self._sliders = ipywidgets.VBox(layout={"max_height": "330px", "overflow": "auto", "padding": "0 0 6px 0"})
         switches = ipywidgets.HBox([self.snap, self.all, self.reset, self.play], layout={"flex_flow": "row wrap"})
         controls = ipywidgets.VBox([self.chooser, self.message, self._sliders, ipywidgets.Label(LEGEND), switches])
@@ -175,17 +175,22 @@ class TraversalExplorer(Explorer):
         decoded = self._run.decode(self._features[None])[0]
         difference = np.abs(decoded.astype(int) - self.chooser.image).mean()
         poorly = f"The model reconstructs this image poorly (mean difference {difference:.0f} of 255)"
-        self.message.value = f"{poorly}: it was trained on other images." if difference > POOR else ""
+        reason = ": it was trained on other images." if self.chooser.number.value == UPLOADED else "."
+        self.message.value = poorly + reason if difference > POOR else ""
 
-    def show(self, row: UnitSlider) -> None:
-        """Decode the image with the moved units, and the strip of `row`. Units that were not moved keep the image's features."""
+    def _slide(self, row: UnitSlider) -> None:
+        """Answers a movement of a slider. With `snap`, the slider moves on to the nearest anchor."""
         if self._moving:
             return
-        self._last = row
         if self.snap.value and row.slider.value != row.nearest_anchor():
             self._moving = True
             row.slider.value = row.nearest_anchor()
             self._moving = False
+        self.show(row)
+
+    def show(self, row: UnitSlider) -> None:
+        """Decode the image with the moved units, and the strip of `row`. Units that were not moved keep the image's features."""
+        self._last = row
         moved = tuple((r.unit.index, r.slider.value) for r in self._moved())
         self.result.value = self._decode(self.chooser.key, moved)
         others = tuple((unit, index) for unit, index in moved if unit != row.unit.index)
@@ -198,7 +203,7 @@ class TraversalExplorer(Explorer):
     def _snap(self) -> None:
         if self.snap.value:
             for row in self._moved():
-                self.show(row)
+                self._slide(row)
 
     def _list(self) -> None:
         self._sliders.children = self.rows if self.all.value else self.rows[:SHOWN]

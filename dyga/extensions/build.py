@@ -1,5 +1,6 @@
 """Settings -> model: the paper's parts, and the extensions that are switched on."""
 
+import warnings
 from collections.abc import Sequence
 
 from dyga.config import Config, automatic_min_scalars
@@ -37,7 +38,8 @@ def build_model(config: Config, extensions: Sequence[Extension] = ()) -> LatentU
         transformer=config.transformer,
         dropout=config.dropout,
     )
-    SkipDropout(config.skip_dropout, config.skip_dropout_levels).attach(denoiser)
+    with warnings.catch_warnings(action="ignore"):  # this U-Net is new, whatever was compiled before
+        SkipDropout(config.skip_dropout, config.skip_dropout_levels).attach(denoiser)
     return LatentUnitDiffusion(
         feature_extractor=extractor,
         denoiser=denoiser,

@@ -94,14 +94,14 @@ def choose(
 ) -> Choice:
     """What to prune and to merge, from the results of `leave_one_out`.
 
-    Pruned are at most two scalars without which the loss increases by less than the share `loss_increase`, the least useful
-    first. Then at most two of which another unit explains more than the share `explained` of the variance, one after the other,
-    the best explained first. At least `min_scalars` remain. Merged are at most two pairs of units with one scalar each whose
-    nonlinear dependence exceeds `dependence`.
+    At most two scalars are pruned without which the loss increases by less than the share `loss_increase`, the least useful
+    first. Then at most two are pruned of which another unit explains more than the share `explained` of the variance: one at a
+    time, the best explained first. At least `min_scalars` remain. At most two pairs of units with one scalar each are merged, if
+    their nonlinear dependence exceeds `dependence`.
     """
     order = [divmod(place, increase.shape[1]) for place in increase.flatten().argsort(stable=True).tolist()]
     pruned = [scalar for scalar in order[:MAX_PER_ROUND] if increase[scalar] < loss_increase * base_loss]
-    scalars = scalars.clone()
+    remaining, scalars = scalars.std(dim=0) > 0, scalars.clone()
     for scalar in pruned:
         scalars[:, *scalar] = 0
     for _ in range(MAX_PER_ROUND):
@@ -111,8 +111,10 @@ def choose(
         pruned.append(divmod(int(shares.argmax()), increase.shape[1]))
         scalars[:, *pruned[-1]] = 0
     pruned = pruned[: max(int(increase.isfinite().sum()) - min_scalars, 0)]
-    varying = scalars.std(dim=0) > 0
-    single = varying[:, 0] & ~varying[:, 1:].any(dim=1)
+    for scalar in pruned:
+        remaining[scalar] = False
+    # Not a unit whose second scalar was chosen above but remains because of `min_scalars`.
+    single = (scalars[:, :, 0].std(dim=0) > 0) & ~remaining[:, 1:].any(dim=1)
     mutual = nonlinear_dependence(scalars[:, :, 0]) * (single[:, None] & single)
     merged: list[tuple[int, int]] = []
     while len(merged) < MAX_PER_ROUND and mutual.max() > dependence:

@@ -4,16 +4,7 @@ dropout -> loss, and back: features -> sampler -> decoder -> image."""
 from dyga.method.anchors import GaussianAnchors
 from dyga.method.diffusion import LatentUnitDiffusion
 from dyga.method.feature_extractor import FeatureExtractor
-from dyga.method.first_stages import PatchAutoencoder, VQAutoencoder
 from dyga.method.skip_dropout import SkipDropout
 from dyga.method.unet import UNet
 
-__all__ = [
-    "FeatureExtractor",
-    "GaussianAnchors",
-    "LatentUnitDiffusion",
-    "PatchAutoencoder",
-    "SkipDropout",
-    "UNet",
-    "VQAutoencoder",
-]
+__all__ = ["FeatureExtractor", "GaussianAnchors", "LatentUnitDiffusion", "SkipDropout", "UNet"]

@@ -2,14 +2,17 @@
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dyga.method.mixture import CHUNK, Mixture, log_joint_of
-from dyga.method.selection import Selection, select_anchors
+from dyga.method.coreset import Frame, coreset
+from dyga.method.mixture import CHUNK, Mixture, Rows, expectation_maximisation, linear_terms, log_joint
+from dyga.method.selection import OPTIONS, Judge, Selection, filter_small, initialise, keep_slots, merge, resume, split
+
+LEAST_MEMBERS = 10  # features that an anchor represents at least
 
 Alignment = Callable[["GaussianAnchors", Tensor, float], tuple[Tensor, Tensor]]
 
@@ -30,25 +33,16 @@ def shift_toward(features: Tensor, target: Tensor, strength: float) -> tuple[Ten
     return features + weight * shift, weight.squeeze(-1)
 
 
-@dataclass(frozen=True)
-class Diagnosis:
+class Diagnosis(NamedTuple):
     """The effect of alignment on n features.
 
-    `counts` (units,): anchors in use. `members` (units, max_anchors): features per anchor. `shift` (n, units): distance moved,
-    divided by the feature's norm. `weight` (n, units): the mixing weight lambda. `moved` (units,): share of features with a
-    shift above .001. `log_likelihood` (units,): mean per feature.
+    `shift` (n, units): distance moved, divided by the feature's norm. `weight` (n, units): the mixing weight lambda. `moved`
+    (units,): share of features with a shift above .001.
     """
 
-    counts: np.ndarray
-    members: np.ndarray
     shift: np.ndarray
     weight: np.ndarray
     moved: np.ndarray
-    log_likelihood: np.ndarray
-
-    def weight_quantiles(self, levels: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 1.0)) -> np.ndarray:
-        """Quantiles of the mixing weight per unit: (units, levels)."""
-        return np.quantile(self.weight, levels, axis=0).T
 
 
 class GaussianAnchors(nn.Module):
@@ -128,9 +122,10 @@ class GaussianAnchors(nn.Module):
         """The four stages of a fit (Figure 2(b)) on features (n, units, dim); the anchors stay as they are.
 
         Rows are sorted by `scalars` (n, units), from which the features were made, or without them by the features' first
-        principal component. The fit uses `bins` rows, spread evenly over that order. With `warm` it starts from the last fit,
-        and an anchor keeps its slot if its cluster persists; else it starts from k-means++ with `seed`. `iterations` limits the
-        EM steps of a stage. ValueError for a wrong shape, fewer than two rows, or values that are not finite.
+        principal component. The fit uses `bins` rows, spread evenly over that order. With `warm` and after a first fit, it starts
+        from the last one, and an anchor keeps its slot if its cluster persists. Otherwise it starts from k-means++ with `seed`.
+        `iterations` limits the EM steps of a stage; a tenth of it limits the rounds of splits and the EM steps after each.
+        ValueError for a wrong shape, fewer than two rows, or values that are not finite.
         """
         self._check(features)
         if len(features) < 2:
@@ -143,17 +138,27 @@ class GaussianAnchors(nn.Module):
         for name, value, least in (("iterations", iterations, 1), ("bins", bins, 2)):
             if value < least:
                 raise ValueError(f"{name} must be at least {least}, got {value}")
-        return select_anchors(
-            features,
-            slots=self.max_anchors,
-            start=self.start,
-            subspace=self.subspace,
-            scalars=scalars,
-            last=self.mixture() if warm and self.fitted else None,
-            bins=bins,
-            iterations=iterations,
-            seed=seed,
-        )
+        points, others = coreset(features, scalars, bins)
+        frame = Frame.of(points, least=self.subspace)
+        rows, judge = Rows.of(frame.transform(points)), Judge(linear_terms(frame.transform(others)), len(features))
+        last = self.mixture() if warm and self.fitted else None
+        if last is None:
+            generator = torch.Generator().manual_seed(seed)
+            initialised = initialise(rows.points, self.start, self.subspace, self.dim, generator)
+        else:
+            initialised = resume(rows, last.trimmed(), frame)
+        rounds, trial = max(iterations // 10, 1), max(iterations // 10, 2)
+        fitted, _ = expectation_maximisation(rows, initialised, iterations, **OPTIONS)
+        divided = split(rows, judge, merge(rows, judge, fitted, trial), self.max_anchors, rounds, trial)
+        divided, _ = expectation_maximisation(rows, merge(rows, judge, divided, trial), iterations, **OPTIONS)
+        # At least three rows: fewer span at most a line.
+        least = max(LEAST_MEMBERS * rows.count / len(features), min(3, rows.count))
+        stages = (initialised, fitted, divided, filter_small(rows, divided, least))
+        stages = [frame.inverse_transform(stage).resized(self.max_anchors) for stage in stages]
+        if last is not None:
+            order = keep_slots(stages[-1], last)
+            stages[2:] = [stage.reordered(order) for stage in stages[2:]]
+        return Selection(*stages)
 
     @torch.no_grad()
     def fit(self, features: Tensor, seed: int = 0, **options) -> "GaussianAnchors":
@@ -168,7 +173,8 @@ class GaussianAnchors(nn.Module):
         return self
 
     def fit_on_cpu(self, features: Tensor, **options) -> None:
-        """As `fit`, computed on the CPU wherever the anchors are: the fit is small, and equal for every process."""
+        """As `fit`, computed on the CPU, wherever features and anchors are: the fit is small, and equal for every process.
+        `scalars` must be on the CPU."""
         anchors = self if self.means.device.type == "cpu" else copy.deepcopy(self).cpu()
         anchors.fit(features.cpu(), **options)
         if anchors is not self:
@@ -198,17 +204,9 @@ class GaussianAnchors(nn.Module):
         self._check_fitted(features)
         shifted, weight = self._align(features, strength, form)
         norm = torch.linalg.vector_norm(features, dim=-1)
-        tiny = torch.finfo(norm.dtype).tiny
-        shift = torch.linalg.vector_norm(shifted - features, dim=-1) / norm.clamp_min(tiny)
-        slots = torch.nn.functional.one_hot(self._most_responsible(features), self.max_anchors)
-        return Diagnosis(
-            counts=self.counts.cpu().numpy(),
-            members=slots.sum(0).cpu().numpy(),
-            shift=shift.cpu().numpy(),
-            weight=weight.expand(shift.shape).cpu().numpy(),
-            moved=(shift > 1e-3).double().mean(0).cpu().numpy(),
-            log_likelihood=self.log_likelihood(features).mean(0).cpu().numpy(),
-        )
+        shift = torch.linalg.vector_norm(shifted - features, dim=-1) / norm.clamp_min(torch.finfo(norm.dtype).tiny)
+        arrays = (shift, weight.expand(shift.shape), (shift > 1e-3).double().mean(0))
+        return Diagnosis(*(array.cpu().numpy() for array in arrays))
 
     def nearest_means(self, features: Tensor) -> Tensor:
         """Features (n, units, dim) -> the means of their most responsible anchors (n, units, dim). A unit without anchors keeps
@@ -227,7 +225,7 @@ class GaussianAnchors(nn.Module):
         """Log of weight times density, (units, rows, max_anchors), chunk of rows by chunk of rows."""
         mixture = self.mixture()
         for chunk in features.detach().split(CHUNK):
-            yield log_joint_of(chunk.transpose(0, 1).double(), mixture)
+            yield log_joint(linear_terms(chunk.transpose(0, 1).double()), mixture)
 
     @torch.no_grad()
     def _most_responsible(self, features: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ class Frame:
 
     @classmethod
     def of(cls, points: Tensor, least: int) -> "Frame":
-        """From points (U, N, D). Directions without variance in judge unit are dropped, but at least `least` remain."""
+        """From points (U, N, D). Directions without variance in every unit are dropped, but at least `least` remain."""
         centre = points.mean(1, keepdim=True)
         centred = points - centre
         covariance = centred.mT @ centred / points.shape[1]
@@ -55,7 +55,7 @@ class Frame:
 
 def coreset(features: Tensor, scalars: Tensor | None, size: int) -> tuple[Tensor, Tensor]:
     """Features (n, units, dim) -> at most `size` rows per unit, (units, size, dim) in float64, and up to four times as many
-    of the other rows. If there are fewer others than `size`, all rows count as such.
+    of the other rows. If there are fewer others than `size`, all rows are returned in their place.
 
     Each unit's rows are sorted by its scalar (n, units), or by their first principal component, and cut into `size` bins of equal
     count. The middle row represents its bin. The bin's mean would lose the variance within the bin, and between two clusters it

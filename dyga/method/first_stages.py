@@ -1,4 +1,4 @@
-"""First stages: image (batch, 3, size, size) in [-1, 1] <-> latent. Both train by `loss(images)` and are frozen afterwards.
+"""First stages: image (batch, 3, size, size) in [-1, 1] <-> latent. They are frozen after their training.
 
 Shapes below are those of 64x64 images. Images of 32 and 128 pixels per side work too.
 """
@@ -14,7 +14,8 @@ class PatchAutoencoder(nn.Module):
     Each of the 64 patches of 192 numbers becomes its first 24 principal components (24x8x8), half whitened: a component of
     variance v is divided by v^1/4, and all components by one number, for unit variance. Without whitening nearly all of the loss
     is the colour of large surfaces. With full whitening the noise of the smallest components spoils the images. The decoder adds
-    what the components lack, above all the edges between patches. `calibrate` must be called once; it needs no training.
+    what the components lack, above all the edges between patches. Call `calibrate` once before use; the
+    encoder needs no training.
     """
 
     def __init__(self, image_size: int = 64, width: int = 64):
@@ -60,7 +61,7 @@ class PatchAutoencoder(nn.Module):
         return F.pixel_shuffle(blocks, self.patch) + self.decoder(latents)
 
     def loss(self, images: Tensor) -> Tensor:
-        """Mean absolute error of the reconstruction from noisy latents, so that the decoder forgives the diffusion's errors."""
+        """Mean absolute error of images decoded from noisy latents, so that the decoder tolerates errors of sampled latents."""
         latents = self.encode(images)
         noise = 0.3 * torch.rand(len(latents), 1, 1, 1, device=latents.device) * torch.randn_like(latents)
         return F.l1_loss(self.decode(latents + noise), images)

@@ -40,22 +40,14 @@ class Mixture:
         """The tensors by name."""
         return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "ambient"}
 
-    def where(self, units: Tensor, other: "Mixture") -> "Mixture":
-        """This mixture where `units` (U,) is true, `other` elsewhere."""
-        chosen = {}
-        for name, value in self.tensors().items():
-            chosen_units = units.reshape(-1, *[1] * (value.ndim - 1))
-            chosen[name] = torch.where(chosen_units, value, getattr(other, name))
-        return replace(self, **chosen)
-
     def take(self, units: Tensor) -> "Mixture":
-        """The mixtures of some units (indices)."""
+        """The mixtures of some units (indices or a mask)."""
         return replace(self, **{name: value[units] for name, value in self.tensors().items()})
 
     def put(self, units: Tensor, other: "Mixture") -> "Mixture":
-        """This mixture with `other` in place of some units (indices)."""
+        """This mixture with `other` in place of some units (indices or a mask)."""
         tensors = self.tensors()
-        return replace(self, **{name: tensors[name].index_copy(0, units, new) for name, new in other.tensors().items()})
+        return replace(self, **{name: tensors[name].index_put((units,), new) for name, new in other.tensors().items()})
 
     def resized(self, slots: int) -> "Mixture":
         """With `slots` slots per unit: adds empty ones, or removes the last ones."""
@@ -163,11 +155,6 @@ def linear_terms(points: Tensor) -> Tensor:
     return torch.cat([torch.ones_like(square), square, points], dim=-1)
 
 
-def log_joint_of(points: Tensor, mixture: Mixture) -> Tensor:
-    """Log of weight times density, (U, N, K), of points (U, N, D)."""
-    return log_joint(linear_terms(points), mixture)
-
-
 def log_joint(linear: Tensor, mixture: Mixture) -> Tensor:
     """Log of weight times density (U, N, K) of `linear` terms (U, N, 2 + D), as in HDDC's E-step.
 
@@ -245,13 +232,7 @@ def m_step(rows: Rows, responsibilities: Tensor, mixture: Mixture, *, scree: flo
 
 
 def expectation_maximisation(
-    rows: Rows,
-    mixture: Mixture,
-    iterations: int,
-    *,
-    tolerance: float = 1e-3,
-    scree: float = 0.2,
-    floor: float = 1e-6,
+    rows: Rows, mixture: Mixture, iterations: int, *, tolerance: float = 1e-3, scree: float = 0.2, floor: float = 1e-6
 ) -> tuple[Mixture, Tensor]:
     """EM from `mixture`. Returns the mixture and its mean log likelihood per row (U,).
 
@@ -266,7 +247,7 @@ def expectation_maximisation(
         responsibilities, likelihood = e_step(rows.linear, current)
         value = likelihood.mean(-1)
         better = value > best_value
-        best, best_value = current.where(better, best), torch.where(better, value, best_value)
+        best, best_value = best.put(better, current.take(better)), torch.where(better, value, best_value)
         moving = moving & (value - previous >= tolerance)
         previous = value
         units = moving.nonzero().squeeze(1)
@@ -275,16 +256,11 @@ def expectation_maximisation(
         if 2 * len(units) <= len(moving):
             # Few units are still improving: continue with those only.
             part, part_value = expectation_maximisation(
-                rows.take(units),
-                current.take(units),
-                iterations - step,
-                tolerance=tolerance,
-                scree=scree,
-                floor=floor,
+                rows.take(units), current.take(units), iterations - step, tolerance=tolerance, scree=scree, floor=floor
             )
             gained = part_value > best_value[units]
-            part = part.where(gained, best.take(units))
-            return best.put(units, part), best_value.index_copy(0, units, torch.maximum(part_value, best_value[units]))
+            best = best.put(units[gained], part.take(gained))
+            return best, best_value.index_copy(0, units, torch.maximum(part_value, best_value[units]))
         improved = m_step(rows, responsibilities, current, scree=scree, floor=floor)
-        current = improved.where(moving, current)
+        current = current.put(moving, improved.take(moving))
     return best, best_value

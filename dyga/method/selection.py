@@ -9,17 +9,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from dyga.method.coreset import FLOOR, Frame, coreset
-from dyga.method.mixture import (
-    CHUNK,
-    Mixture,
-    Rows,
-    e_step,
-    expectation_maximisation,
-    linear_terms,
-    log_joint,
-    m_step,
-)
+from dyga.method.coreset import FLOOR, Frame
+from dyga.method.mixture import CHUNK, Mixture, Rows, e_step, expectation_maximisation, log_joint, m_step
 
 SCREE = 0.2
 OPTIONS = {"tolerance": 5e-3, "scree": SCREE, "floor": FLOOR}
@@ -27,8 +18,8 @@ OPTIONS = {"tolerance": 5e-3, "scree": SCREE, "floor": FLOOR}
 
 @dataclass(frozen=True)
 class Judge:
-    """Rows, as `linear` terms (U, N, 2 + D), on which BIC is computed for all `count` rows. They are not those of the fit: a
-    Gaussian over a few rows has an unlimited likelihood there."""
+    """Rows, as `linear` terms (U, N, 2 + D), on which BIC is computed for all `count` rows. If there are enough rows, none of
+    them is used by the fit: a Gaussian over a few rows has an unlimited likelihood there."""
 
     linear: Tensor
     count: int
@@ -115,7 +106,7 @@ def resume(rows: Rows, last: Mixture, frame: Frame) -> Mixture:
 
 
 def split_widest(mixture: Mixture, refused: Tensor) -> tuple[Mixture, Tensor, Tensor, Tensor]:
-    """Splits judge anchor that is not `refused` (U, K), the widest first, while there are free slots.
+    """Splits every anchor that is not `refused` (U, K), the widest first, while there are free slots.
 
     Two Gaussians replace one. Together they have its mean and covariance, and they lie at the means of its two halves along the
     first axis: +-sqrt(2/pi) standard deviations. Returns the mixture, and of each split the unit, the parent's slot (one half
@@ -159,36 +150,19 @@ def split(rows: Rows, judge: Judge, mixture: Mixture, slots: int, rounds: int, t
         units = possible.nonzero().squeeze(1)
         if not len(units):
             break
-        part, part_score, part_refused = _split_round(
-            rows if possible.all() else rows.take(units),
-            judge.take(units),
-            mixture.take(units),
-            score[units],
-            refused[units],
-            trial,
-        )
-        mixture = mixture.put(units, part.resized(slots))
-        score = score.index_copy(0, units, part_score)
-        refused = refused.index_copy(0, units, part_refused)
+        own, own_judge = rows if possible.all() else rows.take(units), judge.take(units)
+        halves, unit, parent, child = split_widest(mixture.take(units), refused[units])
+        halves, _ = expectation_maximisation(own, halves.trimmed(), trial, **OPTIONS)
+        grown, useless = join_useless(own, own_judge, halves, unit, parent, child)
+        grown, _ = expectation_maximisation(own, grown.trimmed(), trial, **OPTIONS)
+        criterion = own_judge.criterion(grown)
+        better = criterion < score[units]
+        # All splits of a unit that did not improve, and the useless ones of any unit.
+        back = useless | ~better[unit]
+        refused[units[unit[back]], parent[back]] = True
+        mixture = mixture.put(units[better], grown.resized(slots).take(better))
+        score[units[better]] = criterion[better]
     return mixture.trimmed()
-
-
-def _split_round(
-    rows: Rows, judge: Judge, mixture: Mixture, score: Tensor, refused: Tensor, trial: int
-) -> tuple[Mixture, Tensor, Tensor]:
-    """One round of `split`: the better mixtures, their BIC (U,), and the anchors refused so far (U, K)."""
-    halves, unit, parent, child = split_widest(mixture, refused)
-    halves, _ = expectation_maximisation(rows, halves.trimmed(), trial, **OPTIONS)
-    grown, useless = join_useless(rows, judge, halves, unit, parent, child)
-    grown, _ = expectation_maximisation(rows, grown.trimmed(), trial, **OPTIONS)
-    criterion = judge.criterion(grown)
-    better = criterion < score
-    refused = refused.clone()
-    # All splits of a unit that did not improve, and the useless ones of any unit.
-    back = useless | ~better[unit]
-    refused[unit[back], parent[back]] = True
-    mixture = grown.resized(mixture.mask.shape[1]).where(better, mixture)
-    return mixture, torch.where(better, criterion, score), refused
 
 
 def join_useless(
@@ -197,8 +171,8 @@ def join_useless(
     """Compares pairs of anchors with one Gaussian over the pair's rows. `unit`, `first` and `second` (pairs,) are indices; a
     unit's pairs are disjoint.
 
-    A pair is joined, in the slot of `first`, if two Gaussians gain less likelihood over `judge` row than the BIC penalty of
-    their additional parameters. Returns the mixture, and which pairs were joined (pairs,).
+    A pair is joined, in the slot of `first`, if two Gaussians gain less likelihood over the rows of `judge` than the BIC penalty
+    of their additional parameters. Returns the mixture, and which pairs were joined (pairs,).
     """
     responsibilities, _ = e_step(rows.linear, mixture)
     responsibilities[unit, :, first] += responsibilities[unit, :, second]
@@ -288,47 +262,3 @@ def keep_slots(mixture: Mixture, last: Mixture) -> Tensor:
     order = torch.empty_like(free).scatter_(1, free, rest)
     order[unit, slot] = anchor
     return order
-
-
-def select_anchors(
-    features: Tensor,
-    *,
-    slots: int,
-    start: int,
-    subspace: int,
-    scalars: Tensor | None = None,
-    last: Mixture | None = None,
-    bins: int = 2048,
-    iterations: int = 40,
-    least_members: int = 10,
-    seed: int = 0,
-) -> Selection:
-    """All four stages on features (n, units, dim), starting from `start` anchors or from those of the `last` fit.
-
-    `iterations` limits the EM steps of a stage; a tenth of it limits the rounds of splits and the EM steps after each.
-    `least_members` is a number of all n features.
-    """
-    n, _, dim = features.shape
-    axes_count = min(subspace, dim)
-    points, others = coreset(features, scalars, bins)
-    frame = Frame.of(points, least=axes_count)
-    rows = Rows.of(frame.transform(points))
-    judge = Judge(linear_terms(frame.transform(others)), n)
-    if last is None:
-        generator = torch.Generator().manual_seed(seed)
-        initialised = initialise(rows.points, min(start, slots), axes_count, dim, generator)
-    else:
-        initialised = resume(rows, last.trimmed(), frame)
-    trial = max(iterations // 10, 2)
-    fitted, _ = expectation_maximisation(rows, initialised, iterations, **OPTIONS)
-    divided = split(rows, judge, merge(rows, judge, fitted, trial), slots, rounds=max(iterations // 10, 1), trial=trial)
-    divided = merge(rows, judge, divided, trial)
-    divided, _ = expectation_maximisation(rows, divided, iterations, **OPTIONS)
-    # At least three rows: fewer span at most a line.
-    least = max(least_members * rows.count / n, min(3, rows.count))
-    filtered = filter_small(rows, divided, least)
-    stages = [frame.inverse_transform(stage).resized(slots) for stage in (initialised, fitted, divided, filtered)]
-    if last is not None:
-        order = keep_slots(stages[-1], last)
-        stages[2:] = [stage.reordered(order) for stage in stages[2:]]
-    return Selection(*stages)

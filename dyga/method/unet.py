@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 def group_norm(channels: int) -> nn.GroupNorm:
     """32 groups, or fewer where channels are few (at least four channels a group)."""
-    return nn.GroupNorm(min(32, max(1, channels // 4)), channels)
+    most = min(32, max(1, channels // 4))
+    return nn.GroupNorm(next(groups for groups in range(most, 0, -1) if channels % groups == 0), channels)
 
 
 class ResBlock(nn.Module):
@@ -70,12 +71,9 @@ class ContextBlock(nn.Module):
         if transformer:
             self.self_norm, self.self_attention = group_norm(channels), Attention(channels, channels, heads)
             self.feed_norm = group_norm(channels)
-            self.feed_in, self.feed_out = (
-                nn.Conv1d(channels, 8 * channels, 1),
-                nn.Conv1d(4 * channels, channels, 1),
-            )
+            self.feed_in, self.feed_out = nn.Conv1d(channels, 8 * channels, 1), nn.Conv1d(4 * channels, channels, 1)
         else:
-            # Halved instead of zero, so that the units have an effect from the first step on.
+            # Halved instead of zero: the units have an effect as soon as the output layer, which starts at zero, has changed.
             with torch.no_grad():
                 self.cross.out.weight.mul_(0.5)
                 self.cross.out.bias.zero_()

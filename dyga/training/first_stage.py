@@ -22,7 +22,8 @@ from dyga.provenance import describe, locked, write_atomically, write_json
 from dyga.seeds import sample_rows, step_seed
 from dyga.training.vqgan_loss import VQGANLoss, lpips, missing_weights
 
-SHARD = 20_000
+BATCH = 32
+SHARD = 20_000  # images
 SAVE_EVERY = 1_000  # steps between two states from which an interrupted training continues
 
 
@@ -69,7 +70,7 @@ def train_first_stage(config: Config, folder: Path, data_dir: Path | None = None
                 older.unlink()
         for step in tqdm(range(state["step"], steps), "first stage", mininterval=10, ascii=True):
             parts["optimiser"].param_groups[0]["lr"] = peak * (1 - step / steps)
-            rows = np.random.default_rng(step_seed(0, step)).integers(len(images), size=32)
+            rows = np.random.default_rng(step_seed(0, step)).integers(len(images), size=BATCH)
             batch = to_tensor(images[rows]).to(device)
             if perceptual:
                 # The discriminator starts when decoded images resemble real ones.

@@ -46,16 +46,18 @@ def train(
     """Trains one variant into `folder` and yields the log's records (step, losses, lr, seconds, anchors).
 
     Leaves config.json, log.jsonl, model.safetensors, and a copy of the study's first stage if that is trained; resume.pt exists
-    during the training. An interrupted run continues where it was; a complete run yields nothing. `extensions` are the user's
-    own, beside those that `config` switches on. Under `accelerate launch` or `torchrun` every process takes its share of each
-    batch, and the first process writes. ValueError if the folder holds a run of other data or settings, and for fewer than 20
-    labelled images.
+    during the training. An interrupted run continues from its last checkpoint; a complete run yields nothing. `extensions` are
+    the user's own, beside those that `config` switches on. Under `accelerate launch` or `torchrun` every process takes its share
+    of each batch, and the first process writes. ValueError if the folder holds a run of other data or settings, if a vq first
+    stage is missing or of other data or settings, and for fewer than 20 labelled images.
     """
     data = load_dataset(config.dataset, data_dir, config.image_size)
     if data.factors is not None and len(data.images) < 20:
         raise ValueError(f"{config.dataset}: {len(data.images)} images with labels; the metrics need at least 20 (or no labels)")
-    config = replace(config, extensions=tuple(type(extension).__name__ for extension in extensions))
-    config = with_origin(config, data.identity, folder.parent / FIRST_STAGE)
+    config = replace(config, data=data.identity, extensions=tuple(type(extension).__name__ for extension in extensions))
+    if config.first_stage == "vq":  # the run is trained on its latents
+        first_stage = check_first_stage(folder.parent / FIRST_STAGE, config)
+        config = replace(config, first_stage_digest=digest(first_stage.read_bytes()))
     accelerator = make_accelerator(config)
     with locked(folder) if accelerator.is_main_process else nullcontext():
         check_made_of(folder / "config.json", asdict(config))
@@ -72,18 +74,9 @@ def train(
         accelerator.wait_for_everyone()
 
 
-def with_origin(config: Config, data: str, first_stage: Path) -> Config:
-    """The settings of a run of this data, given its identity. A vq first stage, whose latents the run is trained on, must be in
-    the folder `first_stage`: ValueError if it is not, or is of other data or settings."""
-    config = replace(config, data=data)
-    if config.first_stage == "vq":
-        config = replace(config, first_stage_digest=digest(check_first_stage(first_stage, config).read_bytes()))
-    return config
-
-
 def moving_average(decay: float):
-    """The update of averaged weights: an exponential moving average. Its decay grows from .1 to `decay`, so that the average of a
-    short run does not keep the first weights."""
+    """The update of averaged weights: an exponential moving average. Its decay grows from .18 to `decay`, so that the average of
+    a short run does not keep the first weights."""
 
     @torch.no_grad()
     def update(averaged: list[Tensor], current: list[Tensor], updates: Tensor) -> None:
@@ -149,7 +142,10 @@ class Training:
             self.done += 1
             recent.append(losses)  # tensors: reading a number from a GPU would make every step wait
             if self.done % config.refit_every == 0 and self.done < config.steps:
-                self._refit(self.accelerator.gather(self.feature_buffer[: self.done * config.batch // self.world]).cpu())
+                rows = self.accelerator.gather(self.feature_buffer[: self.done * config.batch // self.world]).cpu()
+                scalars, features = rows.tensor_split([config.scalars_per_unit], dim=-1)
+                self._refit_extensions(scalars, features)
+                self._refit_anchors(scalars, features)
             for extension in self.model.extensions:
                 extension.after_step(self)
             if self.done % 10 == 0 or self.done == config.steps:
@@ -169,15 +165,20 @@ class Training:
         slots = torch.arange(first, first + len(points), device=self.device) % len(self.feature_buffer)
         self.feature_buffer[slots] = points
 
-    def _refit(self, rows: Tensor) -> None:
-        """Fits the anchors, and what extensions fit, to rows (n, units, scalars_per_unit + dim) of scalars and features."""
-        before, config = time.monotonic(), self.config
-        scalars, features = rows.tensor_split([config.scalars_per_unit], dim=-1)
-        options = dict(seed=config.seed, bins=config.anchor_bins, iterations=config.anchor_iterations)
+    @property
+    def _fit_options(self) -> dict[str, int]:
+        return dict(seed=self.config.seed, bins=self.config.anchor_bins, iterations=self.config.anchor_iterations)
+
+    def _refit_extensions(self, scalars: Tensor, features: Tensor) -> None:
+        """Fits what extensions fit to scalars (n, units, scalars_per_unit) and features (n, units, dim)."""
         for extension in self.model.extensions:
-            extension.refit(scalars, features, **options)
-        if config.anchoring:
-            self.model.anchors.fit_on_cpu(features, scalars=sort_keys(scalars), **options)
+            extension.refit(scalars, features, **self._fit_options)
+
+    def _refit_anchors(self, scalars: Tensor, features: Tensor) -> None:
+        """Fits the anchors to features (n, units, dim), which were made from scalars (n, units, scalars_per_unit)."""
+        before = time.monotonic()
+        if self.config.anchoring:
+            self.model.anchors.fit_on_cpu(features, scalars=sort_keys(scalars), **self._fit_options)
         self.anchor_seconds += time.monotonic() - before
 
     def _log(self, recent: list[dict[str, Tensor]]) -> dict[str, float]:
@@ -192,13 +193,14 @@ class Training:
             record |= self.monitor.measure(self.model, self.done)
             with (self.folder / "log.jsonl").open("a") as log:
                 log.write(json.dumps(record) + "\n")
-        if self.done % self.config.checkpoint_every == 0 and self.done < self.config.steps:
+        every = self.config.checkpoint_every
+        if self.done // every > (self.done - len(recent)) // every and self.done < self.config.steps:
             self._save()
         return record
 
     def _finish(self) -> None:
-        """Saves the model. Averaged parameters replace the last ones. Batch statistics and anchors are those of the final
-        parameters in evaluation mode, in which the model is used."""
+        """Saves the model. With averaging, the averaged parameters replace the last ones, and batch statistics are measured for
+        them. The anchors are fitted to features in evaluation mode, in which the model is used."""
         if self.rank:
             return
         self.model.progress = 1.0
@@ -212,8 +214,9 @@ class Training:
         self.model.eval()
         with torch.no_grad():
             scalars = torch.cat([self.model.scalars(images).float().cpu() for images, _ in self.batches.along(rows)])
-            parts = [self.model.features(part.to(self.device)).float().cpu() for part in scalars.split(256)]
-        self._refit(torch.cat([scalars.unflatten(1, (self.config.units, -1)), torch.cat(parts)], dim=-1))
+            for refit in (self._refit_extensions, self._refit_anchors):  # extensions may change features
+                features = torch.cat([self.model.features(part.to(self.device)).float().cpu() for part in scalars.split(256)])
+                refit(scalars.unflatten(1, (self.config.units, -1)), features)
         save_model(self.folder / "model.safetensors", self.model)
         (self.folder / "resume.pt").unlink(missing_ok=True)
 
@@ -234,7 +237,8 @@ class Training:
         state = {"model": self.model.state_dict(), "optimiser": self.optimiser.state_dict()}
         if self.average:
             state["average"] = self.average.state_dict()
-        save_resume(self.folder / "resume.pt", state | {"feature_buffer": recent, "step": self.done, "seconds": self.seconds})
+        state |= {"feature_buffer": recent, "step": self.done, "seconds": self.seconds, "anchor_seconds": self.anchor_seconds}
+        save_resume(self.folder / "resume.pt", state)
 
     def _resume(self) -> None:
         state = load_resume(self.folder / "resume.pt")
@@ -251,7 +255,7 @@ class Training:
         if self.average:
             self.average.load_state_dict(state["average"])
         self.feature_buffer.copy_(state["feature_buffer"].chunk(self.world)[self.rank])
-        self.done, self.seconds = state["step"], state["seconds"]
+        self.done, self.seconds, self.anchor_seconds = state["step"], state["seconds"], state.get("anchor_seconds", 0.0)
         if self.rank == 0:
             lines = [line for line in log.read_text().splitlines(keepends=True) if line.endswith("\n")]
             log.write_text("".join(line for line in lines if json.loads(line)["step"] <= self.done))

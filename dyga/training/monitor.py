@@ -12,7 +12,7 @@ from dyga.seeds import sample_rows
 
 
 class Monitor:
-    """FactorVAE score and MIG of the scalars of 2,000 images, six times during a run."""
+    """FactorVAE score and MIG of the scalars of 2,000 images, about six times during a run of 600 steps or more."""
 
     def __init__(self, config: Config, data: Dataset):
         self.every = max(config.steps // 60, 1) * 10

@@ -35,8 +35,8 @@ def missing_weights() -> str:
     folder = Path(torch.hub.get_dir(), "checkpoints")
     files = " and ".join(f"{source}/{name}" for source, name in zip(LPIPS_SOURCES, LPIPS_WEIGHTS, strict=True))
     return (
-        "first stage: a VQ autoencoder without the perceptual and adversarial loss of the paper's VQ-GAN, since LPIPS' weights "
-        f"are not in {folder}: download {files} there manually and train again"
+        "first stage: a VQ autoencoder without the perceptual and adversarial loss of the paper's VQ-GAN, since the weights "
+        f"of LPIPS are missing: download {files} to {folder} manually and train again"
     )
 
 
@@ -72,6 +72,6 @@ class VQGANLoss(nn.Module):
         return perceptual + ADVERSARIAL * (own / (others + 1e-4)).clamp(max=1e4).detach() * fooled
 
     def loss(self, images: Tensor, decoded: Tensor) -> Tensor:
-        """The adversary's hinge loss; `decoded` gets no gradient."""
+        """The discriminator's hinge loss; `decoded` gets no gradient."""
         real, fake = self.discriminator(images), self.discriminator(decoded.detach())
         return (F.relu(1 - real).mean() + F.relu(1 + fake).mean()) / 2

@@ -1,3 +1,4 @@
+import json
 import shutil
 from dataclasses import replace
 
@@ -10,6 +11,7 @@ from dyga import load_run
 from dyga.__main__ import main
 from dyga.config import make_config
 from dyga.explore.export import portable
+from dyga.extensions import Extension
 from dyga.study.evaluation import evaluate
 from dyga.training.first_stage import train_first_stage
 from dyga.training.loop import train
@@ -93,28 +95,35 @@ def test_the_model_card_has_the_runs_own_numbers(run, exported):
     assert values["images"].shape == (8, 64, 64, 3)
 
 
+class Own(Extension):
+    """A user's own."""
+
+
 def test_an_export_of_own_pictures_tells_no_path_and_finds_them_again(tmp_path, monkeypatch):
     folder = save_images(tmp_path / "secret" / "photos", np.arange(20) * 10_000)
     config = replace(make_config("smoke", f"folder:{folder}", "encdiff"), steps=2, first_stage_steps=2, image_size=32)
-    list(train(config, tmp_path / "study" / "encdiff-seed0", tmp_path))
+    list(train(config, tmp_path / "study" / "encdiff-seed0", tmp_path, [Own()]))
     train_first_stage(config, tmp_path / "study" / "first_stage", tmp_path)
-    run = load_run(tmp_path / "study" / "encdiff-seed0", tmp_path)
+    note = tmp_path / "study" / "first_stage" / "provenance.json"
+    note.write_text(json.dumps(json.loads(note.read_text()) | {"note": "no weights: download them to /home/secret"}))
+    run = load_run(tmp_path / "study" / "encdiff-seed0", tmp_path, [Own()])
     evaluate(run)
     exported = run.export(tmp_path / "export")
     card = (exported / "README.md").read_text()
     assert contents(exported) == CONTENTS - {"interventions.json"}
-    assert "None: the data set has no factors" in card and "`run.data` finds them as folder:photos" in card
+    assert "None: the data set has no factors" in card and "looks for them in the current folder, as folder:photos" in card
     for path in exported.rglob("*"):
         assert not path.is_file() or b"secret" not in path.read_bytes(), path
-    opened = load_run(exported, tmp_path)
+    assert 'load_run("PATH OF THIS FOLDER", extensions=[Own()])' in card
+    opened = load_run(exported, tmp_path, [Own()])
     assert opened.examples.shape == opened.decode(opened.encode(opened.examples)).shape == (16, 32, 32, 3)
     with pytest.raises(ValueError, match="photos is not a folder"):
         _ = opened.data
     monkeypatch.chdir(tmp_path / "secret")
-    assert len(load_run(exported, tmp_path).data.images) == 20
+    assert len(load_run(exported, tmp_path, [Own()]).data.images) == 20
     (folder / "00.png").unlink()
     with pytest.raises(ValueError, match=r"was trained on folder:photos, 20 images of 32px.*now there is .*19 images of 32px"):
-        _ = load_run(exported, tmp_path).data
+        _ = load_run(exported, tmp_path, [Own()]).data
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,7 @@ class TestTraversal:
 
     @pytest.mark.parametrize(("error", "message"), [
         (25, ""),
-        (26, "The model reconstructs this image poorly (mean difference 26 of 255): it was trained on other images."),
+        (26, "The model reconstructs this image poorly (mean difference 26 of 255)."),
     ])  # fmt: skip
     def test_a_message_appears_for_an_image_that_the_model_reconstructs_poorly(self, explorer, monkeypatch, error, message):
         explorer.chooser.image = np.full((64, 64, 3), 100, np.uint8)
@@ -93,6 +93,11 @@ class TestTraversal:
         assert row.slider.value == row.nearest_anchor()
         row.slider.value = 100
         assert abs(row.slider.value - row.nearest_anchor()) <= 1
+
+    def test_a_new_image_is_shown_as_it_is_though_sliders_snap(self, explorer):
+        explorer.snap.value = True
+        explorer.chooser.number.value = 77_000
+        assert {row.slider.value - own for row, own in explorer._own.items()} == {0}
 
     def test_a_run_without_anchors_cannot_snap(self, study):
         encdiff = load_run(study / "runs" / "rooms3d-smoke" / "encdiff-seed0")

@@ -147,6 +147,8 @@ def test_two_views_of_one_factor_join_and_whole_units_and_strangers_do_not():
         assert chosen(scalars, useless=[(leaves, 0)]) == ([(leaves, 0)], [])
     scalars[:, 3, 1] = angles[3]
     assert chosen(scalars) == ([], [])
+    # The second scalar of unit 3 is useless but stays, since no fewer than six scalars may remain.
+    assert chosen(scalars, useless=[(3, 1)], left=[(0, 1), (1, 1), (2, 1), (4, 1)], min_scalars=6) == ([], [])
     assert chosen(scalars[:, :, :1]).merged[0] and chosen(scalars[:, :, :1], dependence=1.0).merged == []
 
 

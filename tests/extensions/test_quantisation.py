@@ -30,6 +30,16 @@ def test_scalars_move_to_their_values_as_the_training_proceeds_and_keep_their_gr
     assert torch.equal(scalars.grad, torch.ones_like(scalars))
 
 
+def test_anchors_are_fitted_to_the_quantised_features(tmp_path):
+    list(train(TINY, tmp_path))
+    model = build_model(TINY).eval()
+    load_model(tmp_path / "model.safetensors", model)
+    with torch.no_grad():
+        features = model.encode(to_tensor(load_dataset("rooms3d").images[np.arange(300)]))
+    distance = (model.anchors.nearest_means(features) - features).norm(dim=-1) / features.norm(dim=-1)
+    assert distance.median() < 1e-3
+
+
 def test_a_quantised_run_ends_with_at_most_ten_exact_features_per_unit(tmp_path):
     config = dataclasses.replace(TINY, anchoring=0.0)
     list(train(config, tmp_path))

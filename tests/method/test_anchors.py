@@ -255,16 +255,10 @@ def test_diagnosis():
     features = clusters(400)
     anchors = fitted(features)
     diagnosis = anchors.diagnose(features, 0.2)
-    assert diagnosis.counts.tolist() == anchors.counts.tolist()
-    assert diagnosis.members.shape == (3, 8) and (diagnosis.members.sum(1) == 400).all()
-    assert (diagnosis.members[~anchors.mask.numpy()] == 0).all()
     moved = (anchors.align(features, 0.2) - features).norm(dim=-1) / features.norm(dim=-1)
     np.testing.assert_allclose(diagnosis.shift, moved, atol=1e-6)
     np.testing.assert_allclose(diagnosis.moved, (moved > 1e-3).double().mean(0))
     assert (diagnosis.weight > 0).all() and (diagnosis.weight <= 0.2).all()
-    quantiles = diagnosis.weight_quantiles()
-    assert quantiles.shape == (3, 5) and (np.diff(quantiles, axis=1) >= 0).all()
-    np.testing.assert_allclose(diagnosis.log_likelihood, anchors.log_likelihood(features).mean(0))
 
 
 def test_select_does_not_change_the_anchors():

@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 from scipy.stats import multivariate_normal
 from sklearn.mixture import GaussianMixture
 
+from dyga.method import GaussianAnchors
 from dyga.method.coreset import coreset
-from dyga.method.mixture import Mixture, Rows, e_step, expectation_maximisation, linear_terms, log_joint_of, m_step
-from dyga.method.selection import Judge, filter_small, initialise, select_anchors, split_widest
+from dyga.method.mixture import Mixture, Rows, e_step, expectation_maximisation, linear_terms, log_joint, m_step
+from dyga.method.selection import Judge, filter_small, initialise, split_widest
 
 
 def clusters(units: int, n: int, dim: int, count: int, *, seed: int, spread: float = 5.0) -> torch.Tensor:
@@ -44,7 +45,7 @@ def fitted(dims: int, *, units: int = 2, dim: int = 5, start: int = 3, seed: int
 @pytest.mark.parametrize("dims", [1, 2, 5])
 def test_log_densities_equal_scipys_of_the_same_covariance(dims):
     rows, mixture = fitted(dims)
-    ours = log_joint_of(rows.points, mixture)
+    ours = log_joint(rows.linear, mixture)
     for unit in range(2):
         for anchor in range(3):
             density = multivariate_normal(mixture.means[unit, anchor], covariances(mixture)[unit, anchor])
@@ -225,16 +226,17 @@ def test_coreset_takes_the_middle_row_of_bins_of_equal_count():
 def test_number_of_well_separated_clusters_is_found(count, bins):
     # Ten units are ten draws of the clusters.
     features = clusters(10, 6000, 16, count, seed=count)
-    result = select_anchors(features, slots=32, start=8, subspace=2, bins=bins).filtered
+    result = GaussianAnchors(10, 16).select(features, bins=bins).filtered
     assert result.mask.sum(1).tolist() == [count] * 10
 
 
 def test_stages_add_and_drop_anchors_and_raise_the_likelihood():
     features = clusters(3, 2000, 8, 12, seed=2)
-    stages = select_anchors(features, slots=16, start=4, subspace=2, bins=512)
+    stages = GaussianAnchors(3, 8, 16, start=4).select(features, bins=512)
     points = features.transpose(0, 1)
     likelihoods = [
-        log_joint_of(points, stage).logsumexp(-1).mean().item() for stage in (stages.initialised, stages.fitted, stages.split)
+        log_joint(linear_terms(points), stage).logsumexp(-1).mean().item()
+        for stage in (stages.initialised, stages.fitted, stages.split)
     ]
     assert likelihoods == sorted(likelihoods)
     assert (stages.initialised.mask.sum(1) == 4).all()

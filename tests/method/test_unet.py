@@ -24,6 +24,11 @@ def test_prediction_has_the_latents_shape_and_every_parameter_a_gradient(transfo
     assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in unet.parameters())
 
 
+def test_widths_that_no_usual_number_of_groups_divides():
+    unet = small(channels=(36, 72))
+    assert unet(torch.randn(1, 12, 8, 8), torch.tensor([3]), torch.randn(1, 5, 8)).shape == (1, 12, 8, 8)
+
+
 def test_starts_at_zero_and_hears_units_and_time_afterwards():
     torch.manual_seed(0)
     unet = small()

@@ -24,12 +24,19 @@ def paper(pictures):
     return make_config("paper", pictures, changes="image_size=32")
 
 
+@pytest.fixture(autouse=True)
+def small_batches(monkeypatch):
+    monkeypatch.setattr(first_stage, "BATCH", 8)
+
+
 @pytest.fixture
 def pictures(tmp_path):
     return f"folder:{save_images(tmp_path / 'pictures', range(0, 480_000, 16_000))}"
 
 
-def test_the_papers_autoencoder_is_trained_and_all_latents_are_kept(pictures, tmp_path, monkeypatch):
+def test_the_papers_autoencoder_is_trained_and_all_latents_are_kept(pictures, tmp_path, capsys, monkeypatch):
+    """Without the weights of LPIPS: a note says so, and how to change it."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.setattr(first_stage, "SHARD", 20)
     folder = tmp_path / "first_stage"
     config = replace(paper(pictures), first_stage_steps=1)
@@ -44,7 +51,11 @@ def test_the_papers_autoencoder_is_trained_and_all_latents_are_kept(pictures, tm
         expected = stage.encode(to_tensor(images[rows]))
     latents = StoredLatents(folder, len(images))[rows]
     assert latents.dtype == np.float16 and np.allclose(latents, expected, atol=2e-2)
-    assert json.loads((folder / "provenance.json").read_text())["l1"] > 0
+    measured = json.loads((folder / "provenance.json").read_text())
+    assert measured["l1"] > 0 and measured["note"] in capsys.readouterr().err
+    places = URL_VGG16_LPIPS.removeprefix("https://"), "download.pytorch.org/models/vgg16-397923af.pth", f"{tmp_path}/torch"
+    for words in ("without the perceptual and adversarial loss", *places):
+        assert words in measured["note"]
     # Latents of deleted weights are made again.
     stored = (folder / "latents-00000.npy").read_bytes()
     (folder / "latents-00000.npy").write_bytes(b"of the old weights")
@@ -65,17 +76,7 @@ def test_a_first_stage_of_other_pictures_or_settings_is_refused_begun_or_finishe
         (folder / name).unlink()
 
 
-def test_without_lpips_the_first_stage_says_what_it_is_and_how_to_change_it(pictures, tmp_path, capsys, monkeypatch):
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    train_first_stage(replace(paper(pictures), first_stage_steps=1), tmp_path / "first_stage", tmp_path)
-    note = json.loads((tmp_path / "first_stage" / "provenance.json").read_text())["note"]
-    assert note in capsys.readouterr().err and "without the perceptual and adversarial loss" in note
-    for place in (
-        URL_VGG16_LPIPS.removeprefix("https://"),
-        "download.pytorch.org/models/vgg16-397923af.pth",
-        f"{tmp_path}/torch",
-    ):
-        assert place in note
+def test_a_first_stage_of_another_kind_has_no_note_about_lpips(pictures, tmp_path):
     train_first_stage(replace(make_config("smoke", pictures), first_stage_steps=1), tmp_path / "pooled", tmp_path)
     assert json.loads((tmp_path / "pooled" / "provenance.json").read_text())["note"] == ""
 
