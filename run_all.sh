@@ -71,6 +71,7 @@ export PYTHONDONTWRITEBYTECODE=1
 case "${1:-}" in
     test)
         run set_up; shift
+        unset PYTHONDONTWRITEBYTECODE
         cd "$root"
         exec .venv/bin/python -m pytest "$@" ;;
     lab)

@@ -12,6 +12,7 @@ from dyga.config import (
     VARIANTS,
     Config,
     check_batch,
+    check_writable,
     describe_settings,
     existing_dataset,
     make_config,
@@ -145,6 +146,7 @@ def _check(options: argparse.Namespace) -> None:
         check_batch(config)
         name = FOLDERS[options.command].format(variant=variant, seed=config.seed)
         options.folder = Path(options.folder) if options.folder else _study_folder(config) / name
+        check_writable(options.folder, "--folder")
 
 
 def train(options: argparse.Namespace) -> None:

@@ -13,7 +13,6 @@ from filelock import FileLock
 from PIL import Image
 from xdist.scheduler import LoadScopeScheduling
 
-from dyga import load_run
 from dyga.__main__ import main
 from dyga.data import load_dataset
 
@@ -55,6 +54,8 @@ def study(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def run(study):
     """The smoke study's pruned run."""
+    from dyga import load_run  # here, since the process that distributes the tests needs no torch
+
     return load_run(study / "runs" / "rooms3d-smoke" / "pruned-seed0")
 
 

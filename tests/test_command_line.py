@@ -1,6 +1,7 @@
 """Bad input: exit code 2, one line that lists what is valid, nothing written."""
 
 import json
+import os
 import subprocess
 from pathlib import Path
 
@@ -42,7 +43,11 @@ WRONG = {
 
 
 def tree(folder: Path) -> set:
-    return {path for path in folder.rglob("*") if not {".git", ".venv", "__pycache__"} & set(path.parts)}
+    found = set()
+    for parent, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if name not in (".git", ".venv", "__pycache__")]
+        found |= {Path(parent, name) for name in (*folders, *files)}
+    return found
 
 
 @pytest.mark.parametrize("name", WRONG)

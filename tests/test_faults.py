@@ -49,7 +49,7 @@ def test_a_full_disk_and_a_damaged_resume_state(study, tmp_path):
 def test_a_file_in_the_folder_s_place(tmp_path):
     (tmp_path / "file").write_text("")
     done = dyga(*COMMAND, str(tmp_path / "file" / "run"))
-    assert done.returncode == 1 and str(tmp_path / "file") in one_line(done)
+    assert done.returncode == 2 and f"{tmp_path / 'file'} is not a folder that can be written to" in one_line(done)
 
 
 def test_a_folder_that_may_only_be_read(tmp_path):
@@ -59,7 +59,7 @@ def test_a_folder_that_may_only_be_read(tmp_path):
     as_anyone = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
     for arguments, code, words in (
         (["reproduce", "--profile", "smoke", "--out", str(folder)], 2, f"--out {folder}: {folder} is not a folder that can be"),
-        ([*COMMAND, str(folder / "run")], 1, f"Permission denied: '{folder / 'run'}'"),
+        ([*COMMAND, str(folder / "run")], 2, f"--folder {folder / 'run'}: {folder} is not a folder that can be"),
     ):
         command = [*as_anyone, sys.executable, "-m", "dyga", *arguments]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)

@@ -61,7 +61,7 @@ SMOKE = QUICK | {
     for name, value in dict(
         first_stage_steps=20,
         units=8,
-        prune_rounds=5,
+        prune_rounds=3,
         min_scalars=6,
         steps=40,
         batch=16,

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 
 from dyga.extensions.base import Extension
@@ -65,6 +64,8 @@ class Pruning(Extension):
 
     def after_step(self, training: Any) -> None:
         """One round, if it is due after this step; the same in every process."""
+        from accelerate.utils import broadcast_object_list  # here, since a model that is only used needs no accelerate
+
         config = training.config
         if training.done not in (np.linspace(START, END, self.rounds) * config.steps).astype(int):
             return

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 from IPython.display import Image
@@ -24,11 +25,13 @@ from dyga.config import (
     study_name,
 )
 from dyga.data import Dataset, load_dataset
-from dyga.explore.run import PRETRAINED, Run, load_run
 from dyga.kept import CLASSIFIER, FIRST_STAGE, check_made_of, claim, classifier_settings, digest, first_stage_settings
 from dyga.provenance import describe
 from dyga.study import report
 from dyga.study.workers import run_workers
+
+if TYPE_CHECKING:
+    from dyga.explore.run import Run
 
 BEST_FIRST = ("pruned", "two_scalars", "decorrelated", "full")  # variants, by how well one unit follows one factor
 
@@ -100,9 +103,11 @@ class Study:
         self.check()
         return folders
 
-    def shown(self) -> tuple["Study", Run]:
+    def shown(self) -> tuple["Study", "Run"]:
         """The run whose units are shown: that of the project's best variant in this study. Before training: the model of this
         data set that comes with the project, and a study that keeps its figures apart. NotTrained if there is neither."""
+        from dyga.explore.run import PRETRAINED, load_run  # here, since it loads torch; training runs in other processes
+
         try:
             folders = self.finished()
         except NotTrained as missing:

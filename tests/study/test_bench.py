@@ -1,3 +1,5 @@
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -5,6 +7,7 @@ from conftest import dyga
 
 from dyga import load_run
 from dyga.config import make_config
+from dyga.study import bench
 from dyga.study.bench import bench_anchors, bench_explorers, bench_training, clustered_curves
 
 
@@ -37,7 +40,8 @@ def test_the_explorers_bench_times_new_and_seen_pictures(study):
     assert done.returncode == 2 and "not a run folder" in done.stderr
 
 
-def test_the_training_bench_accounts_for_every_part():
+def test_the_training_bench_accounts_for_every_part(monkeypatch):
+    monkeypatch.setattr(bench, "_matmul_rate_of", partial(bench._matmul_rate_of, size=1_024))
     table = bench_training(make_config("smoke"), batch=4, repeats=2).set_index("part")
     assert list(table.index) == ["data", "encoder", "U-Net", "anchors", "optimiser", "whole step"]
     assert np.allclose(table["images/s"], 4_000 / table["ms"])

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from conftest import dyga
@@ -14,6 +15,7 @@ from dyga.config import make_config
 from dyga.provenance import locked
 from dyga.study import answers, plan_runs
 from dyga.study.plan import Part, Question, forecast, read_plan, run_folder
+from dyga.study.workers import run_workers
 
 PART = Part("small", "smoke", ("rooms3d",), (0,), ("encdiff", "full"), (Question("both", "full", "encdiff", "DCI"),))
 SMALL = replace(read_plan(), parts=(replace(PART, ordered={"rooms3d": ["scale"]}),), seconds={"smoke": 60})
@@ -65,7 +67,14 @@ def made(study, tmp_path_factory):
     for name in ("encdiff-seed0", "full-seed0", "first_stage", "factor_classifier"):
         shutil.copytree(study / "runs" / "rooms3d-smoke" / name, runs / name)
     shutil.copy(study / "runs" / "rooms3d-smoke" / "study.json", runs)
+
+    def first_as_a_process(commands):
+        run_workers(commands[:1])
+        for *_, world, profile, variant, seed, data_dir, place in commands[1:]:
+            plan_runs.make_run(make_config(profile, world, variant, int(seed)), Path(place), Path(data_dir))
+
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plan_runs, "run_workers", first_as_a_process)
         patch.setattr(plan_runs, "read_plan", lambda: SMALL)
         patch.setattr(answers, "read_plan", lambda: SMALL)
         folder = plan_runs.make_planned(root, study / "data")
