@@ -109,6 +109,7 @@ def test_changes_are_parsed_by_type_and_kept_in_the_settings_order():
     ("loss=l3", "setting loss='l3': valid is l1, mse"),
     ("final_relu=1", "setting final_relu='1': valid is true or false"),
     ("unet_channels=a,b", "setting unet_channels='a,b': valid is whole numbers, as 64,128,256,256"),
+    ("unet_channels=(64,128),(64,128)", "setting unet_channels='(64,128),(64,128)': valid is whole numbers"),
     ("unet_channels=", "setting unet_channels='': valid is whole numbers"),
     ("extractor_kernels=4,2", "extractor_kernels=4,2: valid are pairs"),
     ("extractor_channels=8,8", "extractor_kernels and extractor_channels must have the same length"),

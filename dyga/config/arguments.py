@@ -21,7 +21,7 @@ def parse_variants(text: str) -> tuple[str, ...]:
     names = sets.get(text) or tuple(dict.fromkeys(text.split(",")))
     for name in names:
         if name not in VARIANTS:
-            raise ValueError(f"unknown variant '{name}': valid are {', '.join([*VARIANTS, *sets])}")
+            raise ValueError(f"unknown variant '{name}': valid are {', '.join(VARIANTS)}, or alone {' or '.join(sets)}")
     return names
 
 

@@ -148,7 +148,8 @@ def _parse(name: str, text: str) -> Any:
             return None
         value = ast.literal_eval(f"({text.strip('()') if name != 'extractor_kernels' else text},)")
         value = value[0] if len(value) == 1 and isinstance(value[0], tuple) and isinstance(value[0][0], tuple) else value
-        if not all(isinstance(n, int) and not isinstance(n, bool) for n in _numbers(value)):
+        nested = name != "extractor_kernels" and any(isinstance(part, tuple) for part in value)
+        if nested or not all(isinstance(n, int) and not isinstance(n, bool) for n in _numbers(value)):
             raise ValueError
         return value
     except (ValueError, KeyError, SyntaxError, TypeError, IndexError):

@@ -29,8 +29,8 @@ def find_or_fetch(file: RemoteFile, data_dir: Path) -> Path:
         raise ValueError(f"{target}: there is no such file, and it has no download address: download it manually to this path")
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f"{target.name}.part")
-    _download(file, partial)
     try:
+        _download(file, partial)
         check(file, partial)
     except ValueError:
         partial.unlink()

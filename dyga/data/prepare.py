@@ -25,12 +25,14 @@ SHARD = 10_000  # a multiple of the readers' BATCH
 def prepare(name: str, source: Source, data_dir: Path) -> None:
     """Downloads and checks the files of `source`, and converts them to the folder `data_dir`/`name`, unless it is there.
 
-    An interrupted call resumes after its last complete shard. ValueError for a file that is not the expected one (no folder is
-    left then), ConnectionError if a download fails.
+    An interrupted call resumes after its last complete shard. ValueError if the folder holds anything else, and for a file that
+    is not the expected one (no folder is left then); ConnectionError if a download fails.
     """
     target, partial = data_dir / name, data_dir / f"{name}.{source.digest}.partial"
     if (target / "state.json").exists():
         return
+    if target.exists():
+        raise ValueError(f"{target} is not a prepared data set: move it elsewhere or delete it")
     files = [find_or_fetch(file, data_dir) for file in source.files]
     partial.mkdir(parents=True, exist_ok=True)
     shards = [partial / f"data-{i:05d}.arrow" for i in range(-(-source.count // SHARD))]

@@ -33,13 +33,17 @@ class LazyImages:
         """Images (..., height, width, 3) uint8 of an integer, a slice, a mask (n,) or integers (...); else IndexError."""
         if isinstance(key, slice):
             return self._batch(np.arange(*key.indices(len(self))))
-        indices = np.asarray(key)
+        wrong = f"index: {key!r} given; valid are an integer, a slice, integers, or a mask of all images"
+        try:
+            indices = np.asarray(key)
+        except ValueError:  # lists of several lengths
+            raise IndexError(wrong) from None
         if indices.dtype == bool and indices.shape == (len(self),):
             indices = np.flatnonzero(indices)
         elif indices.size == 0 and isinstance(key, list):
             indices = indices.astype(np.int64)
         if isinstance(key, tuple) or indices.dtype.kind not in "iu":
-            raise IndexError(f"index: {key!r} given; valid are an integer, a slice, integers, or a mask of all images")
+            raise IndexError(wrong)
         indices = indices.astype(np.int64)
         if indices.size and not (indices.min() >= -len(self) and indices.max() < len(self)):
             raise IndexError(f"index: {indices.min()}..{indices.max()} given; valid are {-len(self)}..{len(self) - 1}")

@@ -59,6 +59,8 @@ def infomec(
     nmi = np.zeros((codes.shape[1], labels.shape[1]))
     varied = span > 0
     for factor, label in enumerate(labels.T if varied.any() else []):
+        if len(np.unique(label)) == len(label):  # scikit-learn needs a value that occurs twice
+            continue
         nmi[varied, factor] = mutual_info_classif(
             standard[:, varied], label, discrete_features=False, n_neighbors=neighbours, random_state=seed
         )

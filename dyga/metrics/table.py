@@ -103,9 +103,9 @@ def evaluate_with_intervals(
 ) -> Scores:
     """The values of `evaluate`, each with a 95% interval from `low` to `high` and its `chance` level.
 
-    The evaluation's rows are num_train random ones, and num_test for metrics that test. A resample is a random part of them,
-    without replacement: copies of rows, as the bootstrap has them, would be each other's nearest neighbours, and in the training
-    and the test rows alike.
+    The evaluation's rows are num_train random ones, and num_test for metrics that test; all rows for TAD. A resample is a random
+    part of them, without replacement. Copies of rows, which the bootstrap makes, would be each other's nearest neighbours and
+    could be in both the training and the test rows.
     The standard error is the standard deviation over resamples divided by sqrt(k - 1) for parts of 1 / k of the rows (Politis and
     Romano 1994); for halves it is that of the bootstrap. The interval is the value plus and minus Student's quantile times this,
     cut off at 1 and, for scores that are never negative, at 0. The chance level is the score of the same codes with their rows
@@ -134,7 +134,8 @@ def evaluate_with_intervals(
         whole = kind == "value" or (kind == "chance" and plans[name] == RESAMPLES)
         part = 1 if whole else plans[name][1]
         options = {"num_train": num_train // part, "num_test": num_test // part, "estimator": estimator, "n_jobs": 1}
-        drawn = rows if "num_test" in METRICS[name].takes else rows[:num_train]
+        takes = METRICS[name].takes  # TAD takes no sizes: it is computed on all rows
+        drawn = rows if "num_test" in takes else rows[:num_train] if takes else np.arange(len(codes))
         own = slice(None) if whole else varied_rows(labels, rng.permutation(drawn)[: len(drawn) // part])
         order = rng.permutation(len(codes[own])) if kind == "chance" else slice(None)
         return delayed(_compute)(name, codes[own][order], factors[own], seed, options)

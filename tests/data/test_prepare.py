@@ -105,6 +105,15 @@ def test_a_file_with_too_few_images_leaves_nothing(tmp_path, monkeypatch):
     assert files(tmp_path) == [] and not list(tmp_path.glob("cars3d*"))
 
 
+def test_a_folder_of_the_same_name_is_refused_before_anything_is_read(small, monkeypatch):
+    folder, _ = small
+    (folder / "shapes3d").mkdir()
+    (folder / "shapes3d" / "mine.png").write_text("mine")
+    monkeypatch.setattr(prepare, "find_or_fetch", None)
+    with pytest.raises(ValueError, match="shapes3d is not a prepared data set: move it elsewhere or delete it"):
+        prepare_dataset("shapes3d", folder)
+
+
 class TestBadFilesOnTheCommandLine:
     def run(self, folder, capsys) -> str:
         with pytest.raises(SystemExit) as stopped:

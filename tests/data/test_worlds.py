@@ -136,7 +136,7 @@ def test_an_index_out_of_range_is_refused(images):
             images[index]
 
 
-@pytest.mark.parametrize("index", [1.0, "1", None, (0, 1), [True, False]])
+@pytest.mark.parametrize("index", [1.0, "1", None, (0, 1), [True, False], [[0], [0, 1]], (slice(8), [0, 1])])
 def test_an_index_of_another_kind_is_refused(images, index):
     with pytest.raises(IndexError, match="valid are an integer, a slice, integers, or a mask of all images"):
         images[index]

@@ -80,6 +80,12 @@ def test_single_factor():
     assert infomec(codes[:, :1], factors[:, :1], **SIZE).modularity == 1.0
 
 
+def test_a_factor_of_which_each_row_has_its_own_value_has_no_information():
+    codes, factors = world(n=60)
+    factors[:, 0] = np.arange(60)
+    assert infomec(codes, factors, num_train=60).nmi[:, 0].tolist() == [0.0, 0.0, 0.0]
+
+
 def test_order_sign_and_scale_of_one_common_factor_do_not_matter():
     codes, factors = world()
     codes = codes @ np.random.default_rng(1).normal(size=(3, 3))

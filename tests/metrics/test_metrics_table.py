@@ -68,15 +68,15 @@ def test_intervals_hold_the_values_of_evaluate_and_chance_is_low(monkeypatch):
     assert again.equals(once)
 
 
-@pytest.mark.parametrize(("metric", "quantity"), [("mcc", "pearson"), ("sap", "score"), ("mig", "score")])
+@pytest.mark.parametrize(("metric", "quantity"), [("mcc", "pearson"), ("sap", "score"), ("mig", "score"), ("tad", "tad")])
 @pytest.mark.parametrize("size", [200, 4_000])  # halves, and for slow metrics eighths
 def test_intervals_are_as_wide_as_fresh_data_vary(metric, quantity, size):
     sizes = {"num_train": size, "num_test": size // 2}
 
     def draw(seed: int) -> tuple[np.ndarray, np.ndarray]:
         rng = np.random.default_rng(seed)
-        factors = rng.integers(3, size=(size * 3 // 2, 2))
-        return factors + 1.0 * rng.normal(size=factors.shape), factors
+        factors = rng.integers(2 if metric == "tad" else 3, size=(size * 3 // 2, 2))
+        return factors + (0.5 if metric == "tad" else 1.0) * rng.normal(size=factors.shape), factors
 
     fresh = [
         metrics.evaluate(*draw(seed), metrics=(metric,), progress=False, **sizes).set_index("quantity")["value"][quantity]
