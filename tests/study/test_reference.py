@@ -52,9 +52,9 @@ def test_the_worlds():
 
 
 @pytest.mark.parametrize("world", ["rooms3d", "arm3d", "faces2d"])
-def test_the_rows_with_4400_steps_are_the_pretrained_models(world):
+def test_the_rows_with_11000_steps_are_the_pretrained_models(world):
     runs = pd.read_csv(REFERENCE / "worlds_seed30.csv")
-    (run,) = runs[(runs["world"] == world) & (runs["steps"] == 4_400)].to_dict("records")
+    (run,) = runs[(runs["world"] == world) & (runs["steps"] == 11_000)].to_dict("records")
     folder = ROOT / "data" / "pretrained" / world
     measured = json.loads((folder / "metrics.json").read_text())
     for name in ("factor_vae_score", "dci_disentanglement", "dci_completeness", "mig"):
