@@ -118,7 +118,7 @@ def test_changes_are_parsed_by_type_and_kept_in_the_settings_order():
     ("unet_channels=8,8,8,8,8", "a latent of 8x8 allows at most 4 levels"),
     ("batch=5000", "feature_buffer must be at least as large as batch"),
     ("batch=32, feature_buffer=100", "feature_buffer must be at least 128 with pruning"),
-    ("prune_loss_increase=0", "prune_explained below 1 needs prune_loss_increase above 0"),
+    ("prune_loss_increase=0", "merge_dependence below 1 needs scalars_per_unit=2 and prune_loss_increase above 0"),
     ("min_scalars=80", "min_scalars must not exceed"),
     ("num_train=19000", "evaluation_images must be at least num_train"),
     ("image_size=48", "setting image_size=48: valid are 32, 64, 128"),

@@ -201,8 +201,6 @@ def validate(config: Config) -> None:
         "the first entry of unet_channels must be even": config.unet_channels[0] % 2,
         "feature_buffer must be at least as large as batch": config.feature_buffer < config.batch,
         "feature_buffer must be at least 128 with pruning": config.prune_loss_increase and config.feature_buffer < 128,
-        "prune_explained below 1 needs prune_loss_increase above 0": config.prune_explained < 1
-        and not config.prune_loss_increase,
         "min_scalars must not exceed units * scalars_per_unit": config.prune_loss_increase
         and config.min_scalars > config.units * config.scalars_per_unit,
         "evaluation_images must be at least num_train + num_test": config.evaluation_images < config.num_train + config.num_test,
