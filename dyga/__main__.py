@@ -17,6 +17,7 @@ from dyga.config import (
     existing_dataset,
     make_config,
     parse_changes,
+    parse_number,
     parse_numbers,
     study_name,
 )
@@ -69,6 +70,8 @@ def main(arguments: list[str] | None = None) -> None:
         COMMANDS[options.command](options)
     except (ValueError, FileNotFoundError) as error:
         _fail(2, error)
+    except ModuleNotFoundError as error:
+        _fail(1, f"the package {error.name} is missing: install dyga with its extra 'notebooks'")
     except (RuntimeError, OSError, FloatingPointError) as error:
         _fail(1, error)
     except KeyboardInterrupt:
@@ -86,7 +89,7 @@ def _options() -> list[tuple[str, str, dict]]:
     run = _study_folder(make_config()) / "pruned-seed0"
     profile, variant, runs = ", ".join(PROFILES), ", ".join(VARIANTS), " ".join(FOLDERS)
     a_set = "change a setting; may be repeated ('dyga settings' lists all)"
-    a_suite = "print every metric, DCI by this estimator; writes nothing"
+    a_suite = "also print every metric, DCI by this estimator"
     return [
         ("bench", "what", dict(choices=["anchors", "explorers", "train"], help="what to measure")),
         ("bench", "--sizes", dict(default="2000,10000,48000,480000", help="anchors: numbers of feature rows")),
@@ -135,14 +138,12 @@ def _check(options: argparse.Namespace) -> None:
         options.config = make_config(options.profile, variant=options.variant, changes=options.set)
     elif options.command == "bench":
         options.sizes = parse_numbers(options.sizes, "sizes", 100, 1_000_000)
-        options.batch = parse_numbers(options.batch, "batch", 2, 65_536)[0]
+        options.batch = parse_number(options.batch, "batch", 2, 65_536)
         options.config = make_config(options.profile, changes=options.set)
     elif options.command in FOLDERS:
-        seeds = parse_numbers(getattr(options, "seed", "0"), "seed", 0, 10_000)
-        if len(seeds) > 1:
-            raise ValueError(f"seed '{options.seed}': valid is one number; several go to 'reproduce --seeds'")
+        seed = parse_number(getattr(options, "seed", "0"), "seed", 0, 10_000)
         variant = getattr(options, "variant", "encdiff")
-        config = options.config = make_config(options.profile, options.dataset, variant, seeds[0], options.set)
+        config = options.config = make_config(options.profile, options.dataset, variant, seed, options.set)
         check_batch(config)
         name = FOLDERS[options.command].format(variant=variant, seed=config.seed)
         options.folder = Path(options.folder) if options.folder else _study_folder(config) / name

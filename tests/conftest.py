@@ -72,6 +72,17 @@ def save_images(folder: Path, rows: Iterable[int]) -> Path:
 WITH_THE_STUDY = ("test_ablation", "test_browser", "test_notebooks")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The first process makes the study; the second one runs files without it meanwhile. Files with the study come next, so that
+    short files are left for the end."""
+
+    def place(item: pytest.Item) -> int:
+        return 0 if item.path.stem in WITH_THE_STUDY else 2 if item.path in with_study else 1
+
+    with_study = {item.path for item in items if "study" in getattr(item, "fixturenames", ())}
+    items.sort(key=place)
+
+
 class ByFile(LoadScopeScheduling):
     """Tests of one file run in one process, and those of `WITH_THE_STUDY` in the same one."""
 

@@ -18,7 +18,7 @@ WRONG = {
     "profile": (["--profile", "fast"], "unknown profile 'fast': valid are quick, smoke, long, longer, paper"),
     "no value": (["--profile"], "argument --profile: expected one argument"),
     "dataset": (["--dataset", "mnist"], "unknown data set 'mnist': valid are rooms3d, arm3d, faces2d, "),
-    "folder": (["--dataset", "folder:/no/such"], "--dataset folder:/no/such: there is no such folder"),
+    "folder": (["--dataset", "folder:/no/such"], "data set folder:/no/such: there is no such folder"),
     "variant": (
         ["--variants", "full,best"],
         "unknown variant 'best': valid are encdiff, skip_dropout, anchoring",
@@ -77,7 +77,8 @@ def test_wrong_input_is_found_before_the_set_up(tmp_path):
     ("arguments", "message"),
     [
         (["train", "--variant", "x"], "unknown variant 'x'"),
-        (["train", "--seed", "0,1"], "valid is one number"),
+        (["train", "--seed", "0,1"], "seed '0,1': valid is one number from 0 to 10000"),
+        (["bench", "train", "--batch", "32,64"], "batch '32,64': valid is one number from 2 to 65536"),
         (["train", "--set", "steps=0"], "setting steps=0: valid is at least 1"),
         (["first-stage", "--set", "unit=3"], "unknown setting 'unit': the nearest valid ones are units"),
         (["bench", "train", "--set", "loss=l3"], "setting loss='l3': valid is l1, mse"),

@@ -16,6 +16,7 @@ from dyga.config import (
     from_json,
     make_config,
     parse_changes,
+    parse_number,
     parse_numbers,
     parse_variants,
     study_name,
@@ -118,12 +119,11 @@ def test_changes_are_parsed_by_type_and_kept_in_the_settings_order():
     ("unet_channels=8,8,8,8,8", "a latent of 8x8 allows at most 4 levels"),
     ("batch=5000", "feature_buffer must be at least as large as batch"),
     ("batch=32, feature_buffer=100", "feature_buffer must be at least 128 with pruning"),
-    ("prune_loss_increase=0", "merge_dependence below 1 needs scalars_per_unit=2 and prune_loss_increase above 0"),
     ("min_scalars=80", "min_scalars must not exceed"),
     ("num_train=19000", "evaluation_images must be at least num_train"),
     ("image_size=48", "setting image_size=48: valid are 32, 64, 128"),
     ("image_size=128", "setting image_size=128: rooms3d has 64x64 images; own data can have another size"),
-    ("scalars_per_unit=1", "merge_dependence below 1 needs scalars_per_unit=2"),
+    ("scalars_per_unit=1", "merge_dependence below 1 needs scalars_per_unit=2 with pruning"),
 ])  # fmt: skip
 def test_bad_changes_are_named(changes, message):
     with pytest.raises(ValueError, match=re.escape(message)):
@@ -150,6 +150,13 @@ def test_parse_variants():
     assert parse_variants("ablation") == tuple(VARIANTS)
     with pytest.raises(ValueError, match="unknown variant '': valid are encdiff"):
         parse_variants("full,")
+
+
+def test_parse_number():
+    assert parse_number("7", "seed", 0, 9) == 7
+    for wrong in ("", "1,2", "1-2", "-1", "10", "one", "1.5"):
+        with pytest.raises(ValueError, match=f"seed '{wrong}': valid is one number from 0 to 9"):
+            parse_number(wrong, "seed", 0, 9)
 
 
 def test_parse_numbers():

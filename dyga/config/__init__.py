@@ -10,6 +10,7 @@ from dyga.config.arguments import (
     existing_dataset,
     folder_name,
     image_files,
+    parse_number,
     parse_numbers,
     parse_variants,
     study_name,

@@ -36,6 +36,13 @@ def parse_numbers(text: str, what: str, low: int, high: int) -> tuple[int, ...]:
     return tuple(dict.fromkeys(n for span in spans for n in range(span[0], span[-1] + 1)))
 
 
+def parse_number(text: str, what: str, low: int, high: int) -> int:
+    """'3' -> 3. ValueError, naming `what`, unless it is one number in low..high."""
+    if not re.fullmatch(r"\d+", text) or not low <= int(text) <= high:
+        raise ValueError(f"{what} '{text}': valid is one number from {low} to {high}")
+    return int(text)
+
+
 def study_name(profile: str, dataset: str, changes: str = "") -> str:
     """The folder of a study: <dataset>-<profile>, then what was changed, as 'rooms3d-quick+steps=3000'."""
     changed = "".join(f"+{name}={as_text(value)}" for name, value in parse_changes(changes).items())
@@ -60,7 +67,7 @@ def existing_dataset(name: str) -> str:
     kind, _, path = absolute.partition(":")
     there = {"folder": os.path.isdir, "npz": os.path.isfile, "hf": lambda path: os.path.isdir(path) or not os.path.isabs(path)}
     if is_own(name) and not there[kind](path):
-        raise ValueError(f"--dataset {name}: there is no such {'file' if kind == 'npz' else 'folder'}")
+        raise ValueError(f"data set {name}: there is no such {'file' if kind == 'npz' else 'folder'}")
     return absolute
 
 

@@ -67,9 +67,11 @@ class Config:
     kurtosis: float = setting(0.0, "weight of the penalty on the scalars' kurtosis; 0 is off", 0)
     quantiser_values: int = setting(0, "values per unit that scalars are quantised to; 0 is off", 0)
     prune_loss_increase: float = setting(0.0, "prune scalars whose removal raises the loss by less than this share; 0 is off", 0)
-    prune_explained: float = setting(1.0, "prune scalars of which another unit explains more variance than this share", 0, 1)
+    prune_explained: float = setting(
+        1.0, "with pruning: prune scalars of which another unit explains more than this share of the variance", 0, 1
+    )
     prune_rounds: int = setting(20, "pruning rounds during training", 1)
-    merge_dependence: float = setting(1.0, "merge units whose nonlinear dependence exceeds this; 1 is off", 0, 1)
+    merge_dependence: float = setting(1.0, "with pruning: merge units whose nonlinear dependence exceeds this; 1 is off", 0, 1)
     min_scalars: int = setting(
         0, "scalars that pruning keeps at least; 0: 12 for up to six known factors, else 20, and at most 5/8 of the units", 0
     )
@@ -205,8 +207,9 @@ def validate(config: Config) -> None:
         and config.min_scalars > config.units * config.scalars_per_unit,
         "evaluation_images must be at least num_train + num_test": config.evaluation_images < config.num_train + config.num_test,
         "lr must be greater than 0": not config.lr,
-        "merge_dependence below 1 needs scalars_per_unit=2 and prune_loss_increase above 0": config.merge_dependence < 1
-        and (config.scalars_per_unit != 2 or not config.prune_loss_increase),
+        "merge_dependence below 1 needs scalars_per_unit=2 with pruning": config.merge_dependence < 1
+        and config.prune_loss_increase
+        and config.scalars_per_unit != 2,
         "quantiser_values needs scalars_per_unit=1": shared,
     }
     for problem, found in wrong.items():

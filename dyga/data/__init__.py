@@ -103,7 +103,7 @@ def known_factors(name: str) -> tuple[np.ndarray, tuple[str, ...]]:
     grids |= {known: source.factors for known, source in CATALOG.items() if len(source.factors) == source.count}
     if name not in grids:
         raise ValueError(
-            f"the order of {name!r} does not tell the factors: valid are {', '.join(grids)}; else give a file of factors"
+            f"the order of {name!r} does not define the factors: valid are {', '.join(grids)}; else give a file of factors"
         )
     if name == "faces2d_correlated":
         return faces2d_correlated.values(np.arange(faces2d_correlated.COUNT)), grids[name].names

@@ -75,5 +75,5 @@ def _download(file: RemoteFile, partial: Path) -> None:
     except requests.RequestException as error:
         reason = str(error).split("(Caused")[0][:120]
         raise ConnectionError(
-            f"{file.url}: stopped after {have:,} bytes ({reason}); the same command resumes the download"
+            f"{file.url}: stopped after {have:,} bytes ({reason}); the same command tries again, from there if the server allows"
         ) from None

@@ -175,7 +175,7 @@ def _decoded(run: Run) -> list[dict]:
 
 
 def _limits(run: Run, config: Config) -> list[str]:
-    lines = ["The model knows this one data set: another image is decoded as the nearest that the model can make of it."]
+    lines = ["The model was trained on this data set only. Another image is decoded as a similar one of this data set."]
     if is_own(config.dataset):
         place = "on the hub" if config.dataset.startswith("hf:") and "/" in config.dataset else "in the current folder"
         lines.append(f"The data are not in this folder. `run.data` looks for them {place}, as {config.dataset}.")

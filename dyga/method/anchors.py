@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from dyga.method.coreset import Frame, coreset
 from dyga.method.mixture import CHUNK, Mixture, Rows, expectation_maximisation, linear_terms, log_joint
-from dyga.method.selection import OPTIONS, Judge, Selection, filter_small, initialise, keep_slots, merge, resume, split
+from dyga.method.selection import OPTIONS, HeldOut, Selection, filter_small, initialise, keep_slots, merge, resume, split
 
 LEAST_MEMBERS = 10  # features that an anchor represents at least
 
@@ -140,7 +140,7 @@ class GaussianAnchors(nn.Module):
                 raise ValueError(f"{name} must be at least {least}, got {value}")
         points, others = coreset(features, scalars, bins)
         frame = Frame.of(points, least=self.subspace)
-        rows, judge = Rows.of(frame.transform(points)), Judge(linear_terms(frame.transform(others)), len(features))
+        rows, held_out = Rows.of(frame.transform(points)), HeldOut(linear_terms(frame.transform(others)), len(features))
         last = self.mixture() if warm and self.fitted else None
         if last is None:
             generator = torch.Generator().manual_seed(seed)
@@ -149,8 +149,8 @@ class GaussianAnchors(nn.Module):
             initialised = resume(rows, last.trimmed(), frame)
         rounds, trial = max(iterations // 10, 1), max(iterations // 10, 2)
         fitted, _ = expectation_maximisation(rows, initialised, iterations, **OPTIONS)
-        divided = split(rows, judge, merge(rows, judge, fitted, trial), self.max_anchors, rounds, trial)
-        divided, _ = expectation_maximisation(rows, merge(rows, judge, divided, trial), iterations, **OPTIONS)
+        divided = split(rows, held_out, merge(rows, held_out, fitted, trial), self.max_anchors, rounds, trial)
+        divided, _ = expectation_maximisation(rows, merge(rows, held_out, divided, trial), iterations, **OPTIONS)
         # At least three rows: fewer span at most a line.
         least = max(LEAST_MEMBERS * rows.count / len(features), min(3, rows.count))
         stages = (initialised, fitted, divided, filter_small(rows, divided, least))

@@ -17,7 +17,7 @@ OPTIONS = {"tolerance": 5e-3, "scree": SCREE, "floor": FLOOR}
 
 
 @dataclass(frozen=True)
-class Judge:
+class HeldOut:
     """Rows, as `linear` terms (U, N, 2 + D), on which BIC is computed for all `count` rows. If there are enough rows, none of
     them is used by the fit: a Gaussian over a few rows has an unlimited likelihood there."""
 
@@ -29,9 +29,9 @@ class Judge:
         """Rows that each of the N rows stands for."""
         return self.count / self.linear.shape[1]
 
-    def take(self, units: Tensor) -> "Judge":
+    def take(self, units: Tensor) -> "HeldOut":
         """The rows of some units (indices)."""
-        return Judge(self.linear[units], self.count)
+        return HeldOut(self.linear[units], self.count)
 
     def criterion(self, mixture: Mixture) -> Tensor:
         """BIC per unit (U,), lower is better."""
@@ -133,14 +133,14 @@ def split_widest(mixture: Mixture, refused: Tensor) -> tuple[Mixture, Tensor, Te
     return replace(mixture, **new), unit, parent, child
 
 
-def split(rows: Rows, judge: Judge, mixture: Mixture, slots: int, rounds: int, trial: int) -> Mixture:
+def split(rows: Rows, held_out: HeldOut, mixture: Mixture, slots: int, rounds: int, trial: int) -> Mixture:
     """Stage (iii): splits wide Gaussians and keeps the splits that improve BIC, up to `slots` per unit.
 
     Each round splits all anchors of a unit that were not refused, runs `trial` EM steps, and compares each pair with one
     Gaussian over the pair's rows. A pair is merged again and refused if it gains less than the BIC penalty of its parameters.
     EM then continues. A unit whose BIC did not improve returns to its state before the round.
     """
-    score = judge.criterion(mixture)
+    score = held_out.criterion(mixture)
     mixture = mixture.resized(slots)
     refused = torch.zeros_like(mixture.mask)
     for _ in range(rounds):
@@ -150,12 +150,12 @@ def split(rows: Rows, judge: Judge, mixture: Mixture, slots: int, rounds: int, t
         units = possible.nonzero().squeeze(1)
         if not len(units):
             break
-        own, own_judge = rows if possible.all() else rows.take(units), judge.take(units)
+        own, own_held_out = rows if possible.all() else rows.take(units), held_out.take(units)
         halves, unit, parent, child = split_widest(mixture.take(units), refused[units])
         halves, _ = expectation_maximisation(own, halves.trimmed(), trial, **OPTIONS)
-        grown, useless = join_useless(own, own_judge, halves, unit, parent, child)
+        grown, useless = join_useless(own, own_held_out, halves, unit, parent, child)
         grown, _ = expectation_maximisation(own, grown.trimmed(), trial, **OPTIONS)
-        criterion = own_judge.criterion(grown)
+        criterion = own_held_out.criterion(grown)
         better = criterion < score[units]
         # All splits of a unit that did not improve, and the useless ones of any unit.
         back = useless | ~better[unit]
@@ -166,27 +166,27 @@ def split(rows: Rows, judge: Judge, mixture: Mixture, slots: int, rounds: int, t
 
 
 def join_useless(
-    rows: Rows, judge: Judge, mixture: Mixture, unit: Tensor, first: Tensor, second: Tensor
+    rows: Rows, held_out: HeldOut, mixture: Mixture, unit: Tensor, first: Tensor, second: Tensor
 ) -> tuple[Mixture, Tensor]:
     """Compares pairs of anchors with one Gaussian over the pair's rows. `unit`, `first` and `second` (pairs,) are indices; a
     unit's pairs are disjoint.
 
-    A pair is joined, in the slot of `first`, if two Gaussians gain less likelihood over the rows of `judge` than the BIC penalty
+    A pair is joined, in the slot of `first`, if two Gaussians gain less likelihood over the held-out rows than the BIC penalty
     of their additional parameters. Returns the mixture, and which pairs were joined (pairs,).
     """
     responsibilities, _ = e_step(rows.linear, mixture)
     responsibilities[unit, :, first] += responsibilities[unit, :, second]
     responsibilities[unit, :, second] = 0
     joined = m_step(rows, responsibilities, mixture, scree=SCREE, floor=FLOOR)
-    gain = torch.zeros_like(unit, dtype=judge.linear.dtype)
-    for chunk in judge.linear.split(CHUNK, dim=1):
+    gain = torch.zeros_like(unit, dtype=held_out.linear.dtype)
+    for chunk in held_out.linear.split(CHUNK, dim=1):
         responsibilities, total = e_step(chunk, mixture)
         pair = responsibilities[unit, :, first] + responsibilities[unit, :, second]
         single = log_joint(chunk, joined)[unit, :, first] - total[unit]
         gain -= (1 - pair + single.clamp_max(80).exp()).clamp_min(1e-300).log().sum(1)
     before, after = joined.parameter_counts(), mixture.parameter_counts()
     extra = after[unit, first] + after[unit, second] - before[unit, first] + 1
-    useless = 2 * judge.scale * gain <= extra * math.log(judge.count)
+    useless = 2 * held_out.scale * gain <= extra * math.log(held_out.count)
     new = {name: value.clone() for name, value in mixture.tensors().items()}
     for name, value in joined.tensors().items():
         for slot in (first[useless], second[useless]):
@@ -194,7 +194,7 @@ def join_useless(
     return replace(mixture, **new), useless
 
 
-def merge(rows: Rows, judge: Judge, mixture: Mixture, trial: int) -> Mixture:
+def merge(rows: Rows, held_out: HeldOut, mixture: Mixture, trial: int) -> Mixture:
     """The converse of `split`, before and after it: joins anchors with their nearest neighbour where BIC prefers one Gaussian.
 
     Each round tries disjoint pairs, nearest first, then runs `trial` EM steps. A pair that was kept apart is not tried again
@@ -207,7 +207,7 @@ def merge(rows: Rows, judge: Judge, mixture: Mixture, trial: int) -> Mixture:
         if not len(unit):
             return mixture
         units, index = unit.unique(return_inverse=True)
-        part, joined = join_useless(rows.take(units), judge.take(units), mixture.take(units), index, first, second)
+        part, joined = join_useless(rows.take(units), held_out.take(units), mixture.take(units), index, first, second)
         apart[unit, first, second] = apart[unit, second, first] = True
         if joined.any():
             part, _ = expectation_maximisation(rows.take(units), part, trial, **OPTIONS)

@@ -49,8 +49,8 @@ def diagnose(
 
     A unit carries a factor if their NMI, on `num_train` rows, exceeds the chance level by .01. A unit that carries none is dead.
     A unit follows a factor that it carries if the NMI is at least .1 and half of the best unit's. Factors are called by their
-    `factor_names`, or by number. With the `dci` of the same codes, factors that no unit follows are told from those that can be
-    read from several units together. Raises ValueError for invalid input or fewer than num_train rows.
+    `factor_names`, or by number. With the `dci` of the same codes, the sentences say which of the factors that no unit follows
+    can be predicted from several units together. Raises ValueError for invalid input or fewer than num_train rows.
     """
     codes, labels = checked(codes, factors)
     names = [str(name) for name in factor_names] or [f"factor {f}" for f in range(labels.shape[1])]
@@ -99,7 +99,7 @@ def _unfollowed(matrix: np.ndarray, labels: np.ndarray, follows: np.ndarray, nam
             accuracy = f"accuracy {dci.accuracy[f]:.2f}, most common value {common:.2f}"
             units = np.flatnonzero(dci.importance[:, f] >= IMPORTANT)
             if dci.accuracy[f] < common + READABLE:
-                text += f", and all units together hardly tell it ({accuracy})"
+                text += f", and all units together predict it little better than chance ({accuracy})"
             elif len(units):
                 text += f", but it can be read from several together, above all {_units(units)} ({accuracy})"
             else:

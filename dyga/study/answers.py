@@ -10,10 +10,10 @@ from matplotlib.figure import Figure
 from dyga import plots
 from dyga.provenance import describe, write_atomically
 from dyga.study import ablation, report
-from dyga.study.plan import Part, Plan, Question, read_plan
+from dyga.study.plan import TABLE, Part, Plan, Question, read_plan
 from dyga.study.statistics import holm, stratified_difference, verdict
 
-CSV = "study.csv"
+CSV = TABLE.name
 COLUMNS = {"world": str, "variant": str, "seed": int, "steps": int, "commit": str, "measure": str, "value": float}
 ALL = "all worlds"
 LEVELS = ("FactorVAE score", "DCI", "completeness", "MIG", "k-NN purity", "interchange, one unit", "PSNR")
@@ -106,9 +106,14 @@ def of_world(runs: pd.DataFrame, world: str) -> list[str]:
     return ["", lead, "", *in_words(answers(runs, read_plan()), world)]
 
 
+def _done(runs: pd.DataFrame) -> int:
+    """How many runs a table has."""
+    return len(runs.drop_duplicates(["world", "variant", "seed", "steps"]))
+
+
 def section(runs: pd.DataFrame, plan: Plan) -> str:
     """The results as Markdown: how many runs there are; for each part its answers, in words and as a table, and its scores."""
-    done, planned = len(runs.drop_duplicates(["world", "variant", "seed", "steps"])), len(plan.configs())
+    done, planned = _done(runs), len(plan.configs())
     lines = [
         f"The plan (`dyga/study/plan.toml`) was committed before its runs. **{done} of {planned} planned runs are done.** "
         "Differences are paired by seed and world; a positive one is an improvement. Intervals are 95%. *p* is adjusted by "
@@ -163,12 +168,12 @@ def figure(runs: pd.DataFrame, plan: Plan) -> Figure:
 
 
 def write(folder: Path) -> None:
-    """From `folder`/study.csv: the figure study.png, the table study_answers, and the section "The study" of README.md, which
-    replaces an older one."""
+    """From `folder`/study.csv: the section "The study" of README.md, which replaces an older one; and when all planned runs are
+    done, the figure study.png and the table study_answers."""
     runs, plan = read_runs(folder / CSV), read_plan()
     page = folder / "README.md"
     text = page.read_text() if page.exists() else "# Results\n"
-    if len(runs):
+    if _done(runs) == len(plan.configs()):
         origin = describe(run="the study's plan", commits=sorted(runs["commit"].unique()))
         report.write_figure(figure(runs, plan), folder / "study", origin)
         report.write_table(answers(runs, plan), folder / "study_answers", "Answers of the study's plan", origin)
@@ -177,8 +182,11 @@ def write(folder: Path) -> None:
 
 def with_section(page: str, runs: pd.DataFrame, plan: Plan) -> str:
     """A page whose section "The study" says what the runs say."""
-    picture = f"\n\n![Every seed's difference, and 95% intervals](study.png)\n\nEvery number of every run: [{CSV}]({CSV})."
-    text = f"## The study\n\n{section(runs, plan)}{picture if len(runs) else ''}\n"
+    text = f"## The study\n\n{section(runs, plan)}\n"
+    if _done(runs) == len(plan.configs()):
+        text += "\n![Every seed's difference, and 95% intervals](study.png)\n"
+    if len(runs):
+        text += f"\nEvery number of every run: [{CSV}]({CSV}).\n"
     older = re.compile(r"^## The study\n.*?(?=^## |\Z)", re.MULTILINE | re.DOTALL)
     if older.search(page):
         return older.sub(lambda found: text + ("\n" if found.end() < len(page) else ""), page)

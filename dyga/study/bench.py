@@ -139,7 +139,8 @@ def bench_training(config: Config, batch: int, repeats: int = 5) -> pd.DataFrame
     latents = torch.randn(batch, *model.latent_shape, device=device)
     time_steps = torch.randint(1_000, (batch,), device=device)
     units = torch.randn(batch, config.units, config.unit_dim, device=device, requires_grad=True)
-    model.anchors.load_state_dict(GaussianAnchors(config.units, config.unit_dim).fit(units.detach().cpu()).state_dict())
+    fitted = GaussianAnchors(config.units, config.unit_dim, config.max_anchors).fit(units.detach().cpu())
+    model.anchors.load_state_dict(fitted.state_dict())
     rows = np.random.default_rng(0).integers(len(source), size=(repeats + 2, batch))
     drawn = iter(rows)
 

@@ -169,6 +169,7 @@ def principal_axes(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     mean = features.mean(axis=0, dtype=np.float64)
     # Unit by unit, since a float64 copy of all features would be large.
     units = range(features.shape[1])
-    axis = np.stack([np.linalg.eigh(np.cov(features[:, unit], rowvar=False, dtype=np.float64))[1][:, -1] for unit in units])
+    covariances = (np.atleast_2d(np.cov(features[:, unit], rowvar=False, dtype=np.float64)) for unit in units)
+    axis = np.stack([np.linalg.eigh(each)[1][:, -1] for each in covariances])
     largest = np.take_along_axis(axis, np.abs(axis).argmax(axis=1)[:, None], axis=1)
     return mean.astype(np.float32), (axis * np.sign(largest)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""A supervised network that reads factors off pictures: the judge of what a decoded picture shows."""
+"""A supervised network that predicts the factors of an image. It measures what decoded images show."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 class FactorClassifier(nn.Module):
     """Images (batch, 3, size, size) in [-1, 1] -> one group of logits per factor, of `sizes` values each.
 
-    It learns from real pictures and their labels, and knows nothing of the latent units that it is to judge.
+    It is trained on real images and their labels, without the latent units.
     """
 
     def __init__(self, sizes: Sequence[int], image_size: int = 64, channels: Sequence[int] = (24, 48, 64, 96)):

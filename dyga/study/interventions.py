@@ -108,7 +108,7 @@ def interchange_scores(
 def intervention_scores(run: Run) -> list[dict]:
     """The effect of moving and interchanging units: a record per factor and intervention, kept in the run's interventions.json.
 
-    `moved` tells what was done: "traversal" moves the factor's unit through its range, "interchange, one unit" takes that unit
+    `moved` says what was done: "traversal" moves the factor's unit through its range, "interchange, one unit" takes that unit
     from another picture, "interchange, all units" takes every unit that follows the factor best. `changed`, `kept` and
     `isolated` are shares, as in `traversal_scores` and `interchange_scores`, of `count` pictures or pairs; `decoded_accuracy`
     is the share of untouched decoded pictures in which the classifier reads the factor's true value. ValueError without factors

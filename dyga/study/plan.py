@@ -1,5 +1,6 @@
 """The study's plan, plan.toml: its questions, its runs in their order, and its test. Standard library only."""
 
+import csv
 import json
 import tomllib
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from dyga.config import Config, make_config, parse_numbers, study_name
 
 PLAN = Path(__file__).with_name("plan.toml")
 MEASURED = "measures.json"  # in a run's folder
+TABLE = Path("figures", "plan", "study.csv")  # all numbers of all runs
 
 
 class Question(NamedTuple):
@@ -74,16 +76,29 @@ def run_folder(config: Config, root: Path) -> Path:
     return root / "runs" / study_name(config.profile, config.dataset) / f"{config.variant}-seed{config.seed}"
 
 
+def key(config: Config) -> tuple[str, str, str, str]:
+    """What identifies a run in the table: world, variant, seed, steps."""
+    return config.dataset, config.variant, str(config.seed), str(config.steps)
+
+
+def in_table(root: Path) -> set[tuple[str, str, str, str]]:
+    """The keys of the runs in the table of `root`. They are done, also if they were made elsewhere and have no folder here."""
+    if not (root / TABLE).exists():
+        return set()
+    with (root / TABLE).open(newline="") as file:
+        return {(row["world"], row["variant"], row["seed"], row["steps"]) for row in csv.DictReader(file)}
+
+
 def forecast(plan: Plan, root: Path, workers: int) -> str:
     """How many runs are planned and how many `root` has; the hours that the rest takes. A run takes as long as those of its
     profile that are done in `root`, or as the plan says if there is none."""
     here: dict[str, list[float]] = {}
-    rest = []
+    rest, listed = [], in_table(root)
     for config in plan.configs():
         path = run_folder(config, root) / MEASURED
         if path.exists():
             here.setdefault(config.profile, []).append(json.loads(path.read_text())["seconds"])
-        else:
+        elif key(config) not in listed:
             rest.append(config.profile)
     each = plan.seconds | {profile: sum(found) / len(found) for profile, found in here.items()}
     hours = sum(each[profile] for profile in rest) / 3_600

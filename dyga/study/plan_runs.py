@@ -17,7 +17,7 @@ from dyga.provenance import git_commit, locked, write_atomically, write_json
 from dyga.study import ablation, answers
 from dyga.study.evaluation import evaluate, evaluation_rows, sample_sizes, score
 from dyga.study.interventions import intervention_scores, train_factor_classifier
-from dyga.study.plan import MEASURED, Plan, read_plan, run_folder
+from dyga.study.plan import MEASURED, TABLE, Plan, in_table, key, read_plan, run_folder
 from dyga.study.study import Study
 from dyga.study.workers import run_workers
 from dyga.training.first_stage import train_first_stage
@@ -28,9 +28,10 @@ COMMIT = "commit.txt"  # in a run's folder: where its training began
 
 def make_planned(root: Path, data_dir: Path | None) -> Path:
     """Makes the runs that are missing, in worker processes and in the plan's order, then the tables, figure and text of the
-    answers in `root`/figures/plan, which is returned. Several processes may do this side by side: each run is made by one.
-    ValueError if a folder holds runs of other data or settings."""
-    plan, commands = read_plan(), []
+    answers in `root`/figures/plan, which is returned. Runs that its table holds already are not made again. Several processes may
+    do this side by side: each run is made by one. An interruption still writes the table. ValueError if a folder holds runs of
+    other data or settings."""
+    plan, commands, listed = read_plan(), [], in_table(root)
     for part in plan.parts:
         for world in part.worlds:
             prepare_dataset(world, data_dir)
@@ -38,16 +39,16 @@ def make_planned(root: Path, data_dir: Path | None) -> Path:
             Study(world, part.profile, ",".join(part.variants), seeds, str(root), str(data_dir or "")).claim()
     for config in plan.configs():
         folder, which = run_folder(config, root), [config.dataset, config.profile, config.variant, str(config.seed)]
-        if not (folder / MEASURED).exists():
+        if not (folder / MEASURED).exists() and key(config) not in listed:
             where = [str(data_dir or ""), str(folder)]
             commands.append([sys.executable, "-m", "dyga.study.plan_worker", *which, *where])
-    run_workers(commands)
-    runs = table(plan, root)
-    target = root / "figures" / "plan"
-    target.mkdir(parents=True, exist_ok=True)
-    runs.to_csv(target / answers.CSV, index=False)
-    answers.write(target)
-    return target
+    try:
+        run_workers(commands)
+    finally:
+        (root / TABLE).parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(root / TABLE, table(plan, root).to_csv(index=False))
+    answers.write((root / TABLE).parent)
+    return (root / TABLE).parent
 
 
 def make_run(config: Config, folder: Path, data_dir: Path | None) -> None:
@@ -57,10 +58,11 @@ def make_run(config: Config, folder: Path, data_dir: Path | None) -> None:
         write_atomically(folder / COMMIT, git_commit())
     for _ in train(config, folder, data_dir):
         pass
-    run, start = load_run(folder, data_dir), time.monotonic()
+    run = load_run(folder, data_dir)
     with locked(folder.parent, patience=3_600, name=".plan.lock"):
         train_first_stage(run.config, folder.parent / FIRST_STAGE, data_dir)
         train_factor_classifier(run.config, folder.parent / CLASSIFIER, data_dir)
+    start = time.monotonic()
     evaluate(run)
     values = {name: float(f"{value:.5g}") for name, value in measure(run, read_plan()).items()}
     commit = (folder / COMMIT).read_text() if (folder / COMMIT).exists() else "unknown"
@@ -112,12 +114,15 @@ def _regressions(run: Run, ordered: list[str]) -> dict[str, float]:
 
 
 def table(plan: Plan, root: Path) -> pd.DataFrame:
-    """One row per finished run and measure: world, variant, seed, steps, commit, measure, value."""
-    rows = []
+    """One row per finished run and measure: world, variant, seed, steps, commit, measure, value. Runs without a folder here come
+    from the table that is there already."""
+    listed, rows = answers.read_runs(root / TABLE), []
+    listed = dict(list(listed.groupby(["world", "variant", "seed", "steps"])))
     for config in plan.configs():
-        path = run_folder(config, root) / MEASURED
+        path, run = run_folder(config, root) / MEASURED, (config.dataset, config.variant, config.seed, config.steps)
         if path.exists():
             found = json.loads(path.read_text())
-            run = (config.dataset, config.variant, config.seed, config.steps, found["commit"])
-            rows += [(*run, name, value) for name, value in found["measures"].items()]
+            rows += [(*run, found["commit"], name, value) for name, value in found["measures"].items()]
+        elif run in listed:
+            rows += listed[run].itertuples(index=False)
     return pd.DataFrame(rows, columns=list(answers.COLUMNS))

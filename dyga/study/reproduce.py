@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 
 import nbformat
@@ -52,7 +53,7 @@ def reproduce(study: Study, numbers: tuple[int, ...] | None = None) -> Path:
     # Two at a time. 01 and 09 need no training; 03 to 06 and 08 need 02, the longest first; 07 needs the others.
     for stage in (paths_of("129"), paths_of("64358"), paths_of("7")):
         _execute_all(stage, target, study)
-    executed = [target / path.name for path in notebook_paths() if (target / path.name).exists()]
+    executed = [target / path.name for path in notebook_paths() if _is_of(target / path.name, study)]
     page = study.runs / "report.html"
     newest = max(path.stat().st_mtime for path in executed)
     if not page.exists() or page.stat().st_mtime < newest:
@@ -82,8 +83,7 @@ def _execute_all(paths: list[Path], target: Path, study: Study) -> None:
 def _execute(source: Path, executed: Path, study: Study) -> None:
     import papermill
 
-    parameters = {name: getattr(study, name) for name in Study.__dataclass_fields__}
-    parameters["root"] = str(Path(study.root).resolve())
+    parameters = _parameters(study)
     valid = papermill.inspect_notebook(str(source))
     if set(valid) != set(parameters):
         raise ValueError(f"{source.name}: its parameters are {sorted(valid)}: valid are {sorted(parameters)}")
@@ -112,6 +112,8 @@ def _execute(source: Path, executed: Path, study: Study) -> None:
         )
         os.replace(partial, executed)
         failed.unlink(missing_ok=True)
+    except RuntimeError as error:  # nbclient's: the kernel ended, often because memory is too small
+        raise RuntimeError(f"{source.stem}: {error}") from None
     except papermill.PapermillExecutionError as error:
         os.replace(partial, failed)
         words = f"{error.ename}: {error.evalue}"
@@ -123,9 +125,22 @@ def _execute(source: Path, executed: Path, study: Study) -> None:
     print(f"{source.stem}: done in {time.monotonic() - start:.0f} s", flush=True)
 
 
+def _parameters(study: Study) -> dict[str, str]:
+    """The parameters of a study's notebooks."""
+    return asdict(study) | {"root": str(Path(study.root).resolve())}
+
+
+def _is_of(executed: Path, study: Study) -> bool:
+    """Whether an executed notebook is there and has the study's parameters. Others may be left from other variants or seeds."""
+    return executed.exists() and nbformat.read(executed, as_version=4).metadata["papermill"]["parameters"] == _parameters(study)
+
+
 def _fingerprint(source: Path, parameters: dict, study: Study) -> str:
-    """A hash of what an executed notebook depends on: its source, parameters, the package, the data and the study's results."""
-    package = sorted(Path(__file__).parent.parent.rglob("*.py"))
+    """A hash of what an executed notebook depends on: its source, parameters, the package, the data and the study's results; for
+    07 and 08 the published tables too."""
+    files = sorted(Path(__file__).parent.parent.rglob("*.*"))
+    package = [path for path in files if path.suffix in (".py", ".toml", ".json", ".css")]
+    package += sorted((notebooks_folder().parent / "figures" / "reference").glob("*.csv")) if source.stem[:2] in ("07", "08") else []
     measured = [*(study.folder(config) for config in study.configs()), *study.baseline_folders().values()]
     results = [folder / "metrics.json" for folder in measured]
     results += [study.runs / name / "provenance.json" for name in (FIRST_STAGE, CLASSIFIER)]

@@ -31,7 +31,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--notebooks", help="as 03,04 (default: all but 09, which needs no study)")
     command.add_argument("--name", default="", help="the study's folder (default: <dataset>-<profile>+<what was set>)")
     command.add_argument("--out", help="a folder for runs/, figures/ and data/ instead of this checkout")
-    command.add_argument("--check", action="store_true", help="check the options, write nothing; for the plan, tell its hours")
+    command.add_argument("--check", action="store_true", help="check the options, write nothing; for the plan, print its hours")
 
 
 def check_options(options: argparse.Namespace) -> None:

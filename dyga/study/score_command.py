@@ -5,7 +5,7 @@ import os
 from importlib.util import find_spec
 from pathlib import Path
 
-from dyga.config import check_writable, parse_numbers
+from dyga.config import check_writable, parse_number
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
@@ -15,7 +15,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     )
     known = command.add_mutually_exclusive_group(required=True)
     known.add_argument("--factors", type=Path, metavar="FILE", help="integers (n, factors): .npy, .npz or .csv")
-    known.add_argument("--dataset", default="", metavar="NAME", help="a data set whose order tells the factors; no images needed")
+    known.add_argument("--dataset", default="", metavar="NAME", help="data whose order defines the factors; no images needed")
     command.add_argument("--report", type=Path, metavar="FILE.html", help="also write one HTML page")
     command.add_argument(
         "--gaussians", type=Path, metavar="FILE.npz", help="the authors' Gaussians: say what their alignment does"
@@ -29,10 +29,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
 def check_options(options: argparse.Namespace) -> None:
     """ValueError for what is wrong with the options or the report's place; makes numbers of the options' texts."""
     for name, least, most in (("num_train", 40, 1_000_000), ("num_test", 10, 1_000_000), ("seed", 0, 10_000)):
-        numbers = parse_numbers(getattr(options, name), f"--{name.replace('_', '-')}", least, most)
-        if len(numbers) > 1:
-            raise ValueError(f"--{name.replace('_', '-')} {getattr(options, name)}: valid is one number")
-        setattr(options, name, numbers[0])
+        setattr(options, name, parse_number(getattr(options, name), f"--{name.replace('_', '-')}", least, most))
     path = options.report
     if path:
         if path.suffix != ".html":

@@ -21,7 +21,7 @@ def worker_slots() -> list[dict[str, str]]:
         # A failing driver prints its error where the numbers are expected.
         numbers = [line.strip() for line in answer.stdout.splitlines() if answer.returncode == 0 and line.strip().isdigit()]
         visible = ",".join(numbers)
-    if visible:
+    if visible and visible != "-1":
         return [{"CUDA_VISIBLE_DEVICES": number} for number in visible.split(",")]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return [{name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}] * cores
@@ -48,6 +48,8 @@ def run_workers(commands: list[list[str]]) -> None:
             for folder, process, slot in [r for r in running if r[1].poll() is not None]:
                 running.remove((folder, process, slot))
                 free.append(slot)
+                if process.returncode < 0:
+                    raise RuntimeError(f"{folder.name} was killed by signal {-process.returncode} (9: often too little memory)")
                 if process.returncode:
                     words = (folder / "output.txt").read_text().strip().splitlines() or ["no output"]
                     raise RuntimeError(f"{folder.name} failed: {words[-1]} (see {folder / 'output.txt'})")

@@ -57,8 +57,8 @@ def train_first_stage(config: Config, folder: Path, data_dir: Path | None = None
         if note:
             print(note, file=sys.stderr, flush=True)
         if perceptual:
-            parts["critic"] = critic = VQGANLoss(perceptual.to(device)).to(device)
-            parts["critic_optimiser"] = torch.optim.AdamW(critic.parameters(), lr=peak, betas=(0.5, 0.9))
+            parts["discriminator"] = discriminator = VQGANLoss(perceptual.to(device)).to(device)
+            parts["discriminator_optimiser"] = torch.optim.AdamW(discriminator.parameters(), lr=peak, betas=(0.5, 0.9))
         state = load_resume(folder / "resume.pt") or {"step": 0}
         if state["step"] and state.keys() != {*parts, "step"}:
             raise ValueError(f"{folder}: begun with{'out' if perceptual else ''} the LPIPS weights: delete it to start again")
@@ -89,7 +89,7 @@ def train_first_stage(config: Config, folder: Path, data_dir: Path | None = None
         if vq:
             store_latents(stage, images, folder)
         weights = packed(stage)
-        measured = describe(l1=error, seconds=seconds, critic=perceptual is not None, note=note, digest=digest(weights))
+        measured = describe(l1=error, seconds=seconds, adversarial=perceptual is not None, note=note, digest=digest(weights))
         write_json(folder / "provenance.json", measured)
         write_atomically(folder / "model.safetensors", weights)
         (folder / "resume.pt").unlink(missing_ok=True)
@@ -106,12 +106,12 @@ def _descend(optimiser: torch.optim.Optimizer, loss: torch.Tensor) -> None:
 
 def _adversarial_step(parts: dict, images: torch.Tensor, joined: bool) -> None:
     """One step of the autoencoder and, in the second half of the training, one of the discriminator."""
-    stage, critic = parts["stage"], parts["critic"]
+    stage, discriminator = parts["stage"], parts["discriminator"]
     decoded, commitment = stage.reconstruct(images)
-    terms = critic.terms(images, decoded, stage.model.decoder.conv_out.weight, joined)
+    terms = discriminator.terms(images, decoded, stage.model.decoder.conv_out.weight, joined)
     _descend(parts["optimiser"], F.l1_loss(decoded, images) + commitment + terms)
     if joined:
-        _descend(parts["critic_optimiser"], critic.loss(images, decoded))
+        _descend(parts["discriminator_optimiser"], discriminator.loss(images, decoded))
 
 
 def store_latents(stage: nn.Module, images, folder: Path) -> None:

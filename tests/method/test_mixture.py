@@ -11,7 +11,7 @@ from sklearn.mixture import GaussianMixture
 from dyga.method import GaussianAnchors
 from dyga.method.coreset import coreset
 from dyga.method.mixture import Mixture, Rows, e_step, expectation_maximisation, linear_terms, log_joint, m_step
-from dyga.method.selection import Judge, filter_small, initialise, split_widest
+from dyga.method.selection import HeldOut, filter_small, initialise, split_widest
 
 
 def clusters(units: int, n: int, dim: int, count: int, *, seed: int, spread: float = 5.0) -> torch.Tensor:
@@ -133,7 +133,7 @@ def test_parameter_count_is_that_of_hddc():
     terms = linear_terms(torch.randn(1, 50, 32, dtype=torch.float64))
     likelihood = e_step(terms, mixture)[1].mean().item()
     # 50 rows stand for 100.
-    assert Judge(terms, 100).criterion(mixture).item() == pytest.approx(2045 * math.log(100) - 2 * 100 * likelihood)
+    assert HeldOut(terms, 100).criterion(mixture).item() == pytest.approx(2045 * math.log(100) - 2 * 100 * likelihood)
 
 
 @settings(deadline=None, derandomize=True, max_examples=25)

@@ -1,5 +1,7 @@
 """Answers to the plan's questions, from made-up runs whose effects are known."""
 
+import io
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -87,6 +89,7 @@ def test_the_figure_has_a_dot_for_every_pair():
     drawn = answers.figure(made_up(), PLAN)
     dots = sum(len(each.get_offsets()) for each in drawn.axes[0].collections)
     assert isinstance(drawn, Figure) and dots == 6 * 20 + 2 * 10
+    answers.figure(made_up().query("seed == 40 and world == 'arm3d'"), PLAN).savefig(io.BytesIO())  # one pair: no interval
 
 
 def test_results_are_written_into_the_page_once(tmp_path):
@@ -99,6 +102,15 @@ def test_results_are_written_into_the_page_once(tmp_path):
         assert page.count("## The study\n") == 1 and page.endswith("\n\n## Older\n\nNumbers.\n")
         assert answers.section(answers.read_runs(tmp_path / answers.CSV), PLAN) in page
     assert {"study.png", "study.json", "study_answers.csv"} <= {path.name for path in tmp_path.iterdir()}
+    assert "](study.png)" in page
+
+
+def test_there_is_no_figure_before_all_runs_are_done(tmp_path):
+    made_up()[1:].query("seed < 44").to_csv(tmp_path / answers.CSV, index=False)
+    answers.write(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {answers.CSV, "README.md"}
+    page = (tmp_path / "README.md").read_text()
+    assert "study.png" not in page and "(study.csv)" in page and "interim" in page
 
 
 def test_the_results_page_says_what_the_table_of_runs_says():

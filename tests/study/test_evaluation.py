@@ -58,6 +58,7 @@ def test_the_principal_axis_is_the_direction_of_most_variance_with_a_fixed_sign(
     assert mean == pytest.approx(features.mean(axis=0), abs=1e-4)
     assert axis[0, 0] > 0.98 and axis[1, 2] > 0.98 and np.linalg.norm(axis, axis=1) == pytest.approx(1)
     assert principal_axes(-features)[1] == pytest.approx(axis, abs=1e-5)
+    assert principal_axes(features[..., :1])[1] == pytest.approx(1)
 
 
 @pytest.mark.parametrize("binary", [2, 3])

@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from conftest import dyga
 
@@ -14,7 +15,7 @@ from dyga import load_run
 from dyga.config import make_config
 from dyga.provenance import locked
 from dyga.study import answers, plan_runs
-from dyga.study.plan import Part, Question, forecast, read_plan, run_folder
+from dyga.study.plan import TABLE, Part, Question, forecast, read_plan, run_folder
 from dyga.study.workers import run_workers
 
 PART = Part("small", "smoke", ("rooms3d",), (0,), ("encdiff", "full"), (Question("both", "full", "encdiff", "DCI"),))
@@ -119,6 +120,26 @@ def test_a_model_of_correlated_images_is_scored_on_independent_ones_too(made, mo
     monkeypatch.setattr(plan_runs, "_scores_on", lambda _, world: other if world == "independent" else None)
     values = plan_runs.measure(run, replace(SMALL, worlds={"rooms3d": "independent"}))
     assert values["DCI"] == 0.987 and values["DCI, own images"] == run.metrics["dci_disentanglement"]
+
+
+def test_a_run_in_the_table_is_done_wherever_it_was_made(made, tmp_path, monkeypatch):
+    root, data_dir, folder = made
+    (tmp_path / TABLE).parent.mkdir(parents=True)
+    shutil.copy(folder / answers.CSV, tmp_path / TABLE)
+    assert "2 runs, 2 of them done" in forecast(SMALL, tmp_path, 2)
+    runs = answers.read_runs(folder / answers.CSV)
+    runs[runs["variant"] == "full"].to_csv(tmp_path / TABLE, index=False)
+
+    def interrupted(commands):
+        assert [command[-4:-2] for command in commands] == [["encdiff", "0"]]
+        shutil.copytree(root / "runs" / "rooms3d-smoke" / "encdiff-seed0", commands[0][-1])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(plan_runs, "run_workers", interrupted)
+    monkeypatch.setattr(plan_runs, "read_plan", lambda: SMALL)
+    with pytest.raises(KeyboardInterrupt):
+        plan_runs.make_planned(tmp_path, data_dir)
+    pd.testing.assert_frame_equal(answers.read_runs(tmp_path / TABLE), runs)
 
 
 def test_planned_runs_have_the_settings_of_ordinary_ones():

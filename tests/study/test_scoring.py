@@ -214,13 +214,13 @@ WRONG_FACTORS = {
 WRONG_OPTIONS = {
     "neither": ([], "one of the arguments --factors --dataset is required"),
     "both": (["--factors", "f.npy", "--dataset", "cars3d"], "argument --dataset: not allowed with argument --factors"),
-    "unknown": (["--dataset", "mnist"], "the order of 'mnist' does not tell the factors: valid are rooms3d, arm3d, faces2d,"),
-    "no grid": (["--dataset", "celeba"], "the order of 'celeba' does not tell the factors"),
+    "unknown": (["--dataset", "mnist"], "the order of 'mnist' does not define the factors: valid are rooms3d, arm3d, faces2d,"),
+    "no grid": (["--dataset", "celeba"], "the order of 'celeba' does not define the factors"),
     "rows": (["--dataset", "cars3d"], "codes.npy has 300 rows, but cars3d has 17,568"),
     "estimator": (["--factors", "factors.npy", "--dci-estimator", "x"], "invalid choice: 'x'"),
-    "train": (["--factors", "factors.npy", "--num-train", "x"], "--num-train 'x': valid are numbers from 40 to"),
-    "test": (["--factors", "factors.npy", "--num-test", "5"], "--num-test '5': valid are numbers from 10 to"),
-    "seed": (["--factors", "factors.npy", "--seed", "1,2"], "--seed 1,2: valid is one number"),
+    "train": (["--factors", "factors.npy", "--num-train", "x"], "--num-train 'x': valid is one number from 40 to"),
+    "test": (["--factors", "factors.npy", "--num-test", "5"], "--num-test '5': valid is one number from 10 to"),
+    "seed": (["--factors", "factors.npy", "--seed", "1,2"], "--seed '1,2': valid is one number"),
     "ending": (
         ["--factors", "factors.npy", "--report", "page.txt"],
         "--report page.txt: valid is the name of a file that ends in",

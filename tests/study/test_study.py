@@ -4,8 +4,10 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 
+import nbformat
 import pandas as pd
 import pytest
 from conftest import ROOT
@@ -14,7 +16,7 @@ from PIL import Image
 
 from dyga.kept import claim
 from dyga.study import report, workers
-from dyga.study.reproduce import _fingerprint, notebook_paths, reproduce
+from dyga.study.reproduce import _fingerprint, _is_of, notebook_paths, reproduce
 from dyga.study.study import Study
 
 
@@ -50,6 +52,8 @@ def test_one_worker_a_gpu(path, monkeypatch):
     assert workers.worker_slots() == [{"CUDA_VISIBLE_DEVICES": "0"}, {"CUDA_VISIBLE_DEVICES": "1"}]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
     assert workers.worker_slots() == [{"CUDA_VISIBLE_DEVICES": "3"}]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")  # no GPU
+    assert "CUDA_VISIBLE_DEVICES" not in workers.worker_slots()[0]
 
 
 def test_workers_run_side_by_side_and_a_failed_one_is_named(tmp_path, monkeypatch):
@@ -65,6 +69,9 @@ def test_workers_run_side_by_side_and_a_failed_one_is_named(tmp_path, monkeypatc
     executable(tmp_path / "fail", "echo first; echo out of luck; exit 3")
     with pytest.raises(RuntimeError, match=r"four failed: out of luck \(see .*four/output.txt\)"):
         workers.run_workers([[str(tmp_path / "fail"), str(tmp_path / "four")]])
+    executable(tmp_path / "killed", "kill -9 $$")
+    with pytest.raises(RuntimeError, match=r"^five was killed by signal 9 \(9: often too little memory\)$"):
+        workers.run_workers([[str(tmp_path / "killed"), str(tmp_path / "five")]])
 
 
 def test_what_is_missing_names_the_notebook_to_run_first(tmp_path):
@@ -161,7 +168,7 @@ def test_what_came_into_a_study_from_another_is_refused(own, name):
 
 
 def test_other_settings_in_a_folder_of_the_same_name_are_refused(own):
-    with pytest.raises(ValueError, match=r"was made of other settings \(settings was 'unknown', now 'steps=30'\)"):
+    with pytest.raises(ValueError, match=r"was made of other settings \(settings was '', now 'steps=30'\)"):
         own(settings="steps=30", name=own().name).train()
     with pytest.raises(ValueError, match=r"was made of other settings \(profile was 'smoke', now 'quick'\)"):
         Study(own().dataset, "quick", "encdiff", "0", own().root, own().data_dir, "", own().name).train()
@@ -195,6 +202,15 @@ def test_executed_notebooks_are_made_anew_for_other_data_and_results(own, pictur
         before[1] = changed
     Image.new("RGB", (64, 64), "blue").save(pictures / "1.png")
     assert _fingerprint(source, {}, own()) != before[0] and _fingerprint(settings, {}, own()) != before[1]
+
+
+def test_the_report_has_no_notebook_of_other_variants_or_seeds(own, tmp_path):
+    executed = tmp_path / "03.ipynb"
+    assert not _is_of(executed, own())
+    notebook = nbformat.v4.new_notebook(metadata={"papermill": {"parameters": asdict(own())}})
+    nbformat.write(notebook, executed)
+    assert _is_of(executed, own())
+    assert not _is_of(executed, replace(own(), seeds="0,1")) and not _is_of(executed, replace(own(), variants="full"))
 
 
 def test_saved_figures_and_tables_of_other_data_are_not_shown(own, pictures):

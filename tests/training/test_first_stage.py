@@ -95,7 +95,7 @@ def test_with_a_perceptual_distance_the_autoencoder_meets_an_adversary(pictures,
     train_first_stage(replace(paper(pictures), first_stage_steps=2), tmp_path / "first_stage", tmp_path)
     assert seen == [False, True]
     measured = json.loads((tmp_path / "first_stage" / "provenance.json").read_text())
-    assert measured["critic"] is True and measured["note"] == ""
+    assert measured["adversarial"] is True and measured["note"] == ""
 
 
 def test_going_on_without_the_weights_that_it_began_with_is_refused(pictures, tmp_path, monkeypatch):
@@ -103,7 +103,9 @@ def test_going_on_without_the_weights_that_it_began_with_is_refused(pictures, tm
     config = replace(paper(pictures), first_stage_steps=2_000)
     origin = replace(config, data=load_dataset(pictures, tmp_path, 32).identity)
     claim(folder / "config.json", first_stage_settings(origin))
-    save_resume(folder / "resume.pt", {"stage": {}, "optimiser": {}, "critic": {}, "critic_optimiser": {}, "step": 1_000})
+    save_resume(
+        folder / "resume.pt", {"stage": {}, "optimiser": {}, "discriminator": {}, "discriminator_optimiser": {}, "step": 1_000}
+    )
     with pytest.raises(ValueError, match="begun with the LPIPS weights"):
         train_first_stage(config, folder, tmp_path)
 
