@@ -39,7 +39,7 @@ def check_made_of(path: Path, made_of: Mapping) -> None:
         kind = "data" if "data" in differing else "settings"
         if kind == "data":  # its identity contains its name
             differing.pop("dataset", None)
-        pairs = {name: ("unknown" if there is None else there, here) for name, (there, here) in differing.items()}
+        pairs = {name: ("unknown" if there in (None, "") else there, here) for name, (there, here) in differing.items()}
         shown = [f"{name} was {there!r}, now {here!r}" for name, (there, here) in pairs.items()]
         raise ValueError(f"{folder} was made of other {kind} ({'; '.join(shown[:4])}): {remedy}")
 

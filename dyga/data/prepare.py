@@ -18,7 +18,6 @@ from dyga.data import readers
 from dyga.data.catalog import Source
 from dyga.data.download import find_or_fetch
 from dyga.data.store import LazyImages
-from dyga.provenance import locked
 
 SHARD = 10_000  # a multiple of the readers' BATCH
 
@@ -27,15 +26,8 @@ def prepare(name: str, source: Source, data_dir: Path) -> None:
     """Downloads and checks the files of `source`, and converts them to the folder `data_dir`/`name`, unless it is there.
 
     An interrupted call resumes after its last complete shard. ValueError if the folder holds anything else, and for a file that
-    is not the expected one (no folder is left then); ConnectionError if a download fails;
-    RuntimeError if another process still prepares it after a minute.
+    is not the expected one (no folder is left then); ConnectionError if a download fails.
     """
-    if not (data_dir / name / "state.json").exists():
-        with locked(data_dir, name=f".{name}.lock"):
-            _prepare(name, source, data_dir)
-
-
-def _prepare(name: str, source: Source, data_dir: Path) -> None:
     target, partial = data_dir / name, data_dir / f"{name}.{source.digest}.partial"
     if (target / "state.json").exists():
         return

@@ -140,7 +140,9 @@ def _fingerprint(source: Path, parameters: dict, study: Study) -> str:
     07 and 08 the published tables too."""
     files = sorted(Path(__file__).parent.parent.rglob("*.*"))
     package = [path for path in files if path.suffix in (".py", ".toml", ".json", ".css")]
-    package += sorted((notebooks_folder().parent / "figures" / "reference").glob("*.csv")) if source.stem[:2] in ("07", "08") else []
+    package += (
+        sorted((notebooks_folder().parent / "figures" / "reference").glob("*.csv")) if source.stem[:2] in ("07", "08") else []
+    )
     measured = [*(study.folder(config) for config in study.configs()), *study.baseline_folders().values()]
     results = [folder / "metrics.json" for folder in measured]
     results += [study.runs / name / "provenance.json" for name in (FIRST_STAGE, CLASSIFIER)]

@@ -352,7 +352,7 @@ def test_names_of_own_data(tmp_path, monkeypatch):
             make_config("smoke", name)
     assert existing_dataset("hf:pets") == f"hf:{tmp_path / 'pets'}" and existing_dataset("hf:owner/name") == "hf:owner/name"
     for name, kind in {"npz:no.npz": "file", "npz:pets": "file", "hf:./no": "folder", "folder:no": "folder"}.items():
-        with pytest.raises(ValueError, match=f"--dataset {name}: there is no such {kind}"):
+        with pytest.raises(ValueError, match=f"data set {name}: there is no such {kind}"):
             existing_dataset(name)
     names = [study_name("quick", name) for name in ("hf:owner/pets", "hf:other/pets", "npz:pets", "folder:pets", "hf:pets")]
     assert len(set(names)) == 5 and [name.split("-")[0] for name in names] == ["hf", "hf", "npz", "folder", "hf"]

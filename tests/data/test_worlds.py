@@ -28,11 +28,13 @@ GOLDEN = {
 }
 # If these fail since a scene was changed, its version must be raised.
 # SHA-256 of 300 random images, and of all factors.
+# Of images and factors. OpenBLAS multiplies arm3d's small matrices in another order with AVX-512: eight of the 3.7 million values
+# differ by one grey level then.
 HASHES = {
-    "rooms3d": ("8b2e485bbfd298f7", "b215fbe10e631f92"),
-    "arm3d": ("942aa1198f00f59c", "21bc6265c5069e84"),
-    "faces2d": ("9515e3d1c3d7efce", "0a9db191596a471e"),
-    "faces2d_correlated": ("d20c37c17f749550", "81c6d1b8fbda4d41"),
+    "rooms3d": ({"8b2e485bbfd298f7"}, "b215fbe10e631f92"),
+    "arm3d": ({"942aa1198f00f59c", "8b3d05e33a2c2b95"}, "21bc6265c5069e84"),
+    "faces2d": ({"9515e3d1c3d7efce"}, "0a9db191596a471e"),
+    "faces2d_correlated": ({"d20c37c17f749550"}, "81c6d1b8fbda4d41"),
 }
 
 
@@ -106,7 +108,8 @@ def test_golden_colours(name, images):
 
 def test_golden_hashes(name, data):
     rows = np.random.default_rng(0).integers(len(data.images), size=300)
-    assert (digest(data.images[rows]), digest(data.factors)) == HASHES[name]
+    images, factors = HASHES[name]
+    assert digest(data.images[rows]) in images and digest(data.factors) == factors
 
 
 def test_every_way_of_indexing_gives_the_same_images(images):

@@ -11,7 +11,8 @@ def test_a_card_shows_extreme_codes_the_traversal_and_the_change_between_ends(ru
     codes = run.projection["codes"][:, units[1].index]
     lowest, highest = run.codes(cards[1].lowest)[:, units[1].index], run.codes(cards[1].highest)[:, units[1].index]
     assert lowest == pytest.approx(np.sort(codes)[:4], abs=1e-3) and highest == pytest.approx(np.sort(codes)[-4:], abs=1e-3)
-    assert np.array_equal(cards[1].traversal, run.traverse(images[0], units[1].index, count=7))
+    traversal = run.traverse(images[0], units[1].index, count=7).astype(int)
+    assert cards[1].traversal.astype(int) == pytest.approx(traversal, abs=1)  # decoded in another batch, so rounded differently
     assert cards[1].change.shape == images.shape[1:3]
     scalars = sampled_scalars(run)[:, units[1].index]
     if (np.ptp(scalars, axis=0) > 0).sum() == 1:  # the ends are the first and the last point of the traversal

@@ -50,4 +50,8 @@ def test_a_quantised_run_ends_with_at_most_ten_exact_features_per_unit(tmp_path)
     with torch.no_grad():
         features = model.encode(to_tensor(load_dataset("rooms3d").images[np.arange(300)]))
     for unit in range(config.units):
-        assert len(features[:, unit].round(decimals=4).unique(dim=0)) <= values.counts[unit]
+        distinct: list[torch.Tensor] = []  # a row's place in the batch changes its rounding errors
+        for row in features[:, unit]:
+            if not any(torch.allclose(row, other, atol=1e-3) for other in distinct):
+                distinct.append(row)
+        assert len(distinct) <= values.counts[unit]

@@ -168,7 +168,7 @@ def test_what_came_into_a_study_from_another_is_refused(own, name):
 
 
 def test_other_settings_in_a_folder_of_the_same_name_are_refused(own):
-    with pytest.raises(ValueError, match=r"was made of other settings \(settings was '', now 'steps=30'\)"):
+    with pytest.raises(ValueError, match=r"was made of other settings \(settings was 'unknown', now 'steps=30'\)"):
         own(settings="steps=30", name=own().name).train()
     with pytest.raises(ValueError, match=r"was made of other settings \(profile was 'smoke', now 'quick'\)"):
         Study(own().dataset, "quick", "encdiff", "0", own().root, own().data_dir, "", own().name).train()
