@@ -22,7 +22,7 @@ QUICK: dict[str, tuple[Any, str]] = {
     "global_pools": (True, "raises DCI by .03 to .06 where factors are small, as on arm3d"),
     "normalise_scalars": (True, "raises DCI from .06 to .19 at a small budget"),
     "final_relu": (False, "a final ReLU left 62 to 82% of the features dead"),
-    "unet_channels": ((32, 64), "0.7 M parameters: three to four steps a second on one core"),
+    "unet_channels": ((32, 64), "0.7 M parameters: three to six steps a second on one core"),
     "res_blocks": (1, "faster"),
     "attention_levels": ((0, 1), "cross attention at both resolutions"),
     "heads": (4, "narrower channels need fewer heads"),
@@ -35,7 +35,7 @@ QUICK: dict[str, tuple[Any, str]] = {
     "prediction": ("v_prediction", "raises DCI from .16 to .29 at a small budget"),
     "time_exponent": (0.5, "more training at high noise, where units matter: DCI +.03 to +.13 on arm3d"),
     "loss": ("mse", "the usual loss for velocity prediction"),
-    "steps": (1_100, "five to eight minutes of one core"),
+    "steps": (1_100, "three to eight minutes of one core"),
     "batch": (64, "more and smaller steps in the same time"),
     "lr": (4e-3, "a short run of a small network needs a higher rate"),
     "weight_decay": (0.01, "AdamW's default"),
@@ -79,7 +79,7 @@ SMOKE = QUICK | {
     ).items()
 }
 LONG = QUICK | {"steps": (3_300, "three times the steps of quick")}
-LONGER = QUICK | {"steps": (4_400, "four times the steps of quick: 20 to 30 minutes of one core")}
+LONGER = QUICK | {"steps": (4_400, "four times the steps of quick: 12 to 30 minutes of one core")}
 PROFILES: dict[str, dict[str, tuple[Any, str]]] = {"quick": QUICK, "smoke": SMOKE, "long": LONG, "longer": LONGER, "paper": {}}
 
 

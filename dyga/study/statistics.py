@@ -75,15 +75,16 @@ def stratified_difference(strata: Sequence[np.ndarray], level: float = 0.95) -> 
 
 def seeds_needed(scores: Sequence[float], reference: Sequence[float], share: float = 0.5, power: float = 0.8) -> int | None:
     """How many paired seeds a two-sided t test at 5% needs to see `share` of the mean difference with this power, if the
-    differences spread as these do; None if more than 10,000. ValueError as in `paired_difference`, and with fewer than two."""
+    differences spread as these do; None if more than 10,000, or if all differences are 0. ValueError as in `paired_difference`,
+    and with fewer than two."""
     found = paired_difference(scores, reference)
     if found.count < 2:
         raise ValueError("the spread of differences needs at least two seeds")
     spread = float((np.asarray(scores, float) - np.asarray(reference, float)).std(ddof=1))
-    effect = abs(found.mean) * share / spread if spread else math.inf
+    if not spread:
+        return 2 if found.mean else None
+    effect = abs(found.mean) * share / spread
     counts = np.unique(np.geomspace(2, 10_000, 2_000).astype(int))
-    if math.isinf(effect):
-        return 2
     limits = student.ppf(0.975, counts - 1)
     seen = nct.sf(limits, counts - 1, effect * np.sqrt(counts))
     # For large effects the library returns NaN; the power is 1 there.

@@ -93,6 +93,6 @@ def test_seeds_needed_are_those_of_the_power_tables():
 
 def test_seeds_needed_for_nothing_and_for_certainty():
     assert seeds_needed([0.1, -0.1], [0, 0]) is None
-    assert seeds_needed([0.5, 0.5], [0, 0]) == 2
+    assert seeds_needed([0.5, 0.5], [0, 0]) == 2 and seeds_needed([0.5, 0.5], [0.5, 0.5]) is None
     with pytest.raises(ValueError, match="at least two seeds"):
         seeds_needed([0.5], [0])
