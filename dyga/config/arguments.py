@@ -95,14 +95,19 @@ def check_variants(configs: Iterable[Config]) -> None:
 
 def image_files(folder: Path) -> list[str]:
     """Paths of all files under `folder` with an image's ending, in order. Hidden ones and those that archives leave behind
-    (`._x.jpg`, `__MACOSX/`, `.ipynb_checkpoints/`) do not count; links without a target do, and cannot be read."""
+    (`._x.jpg`, `__MACOSX/`, `.ipynb_checkpoints/`) do not count; links without a target do, and cannot be read. Linked folders
+    count, each folder once."""
 
     def refuse(error: OSError) -> None:
         raise ValueError(f"folder: {error.filename} cannot be read ({error.strerror})") from None
 
-    found, hidden = [], (".", "__MACOSX")
-    for parent, folders, files in os.walk(folder, onerror=refuse):
-        folders[:] = [name for name in folders if not name.startswith(hidden)]
+    found, seen, hidden = [], set(), (".", "__MACOSX")
+    for parent, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
+        if (real := os.path.realpath(parent)) in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith(hidden))
         images = [name for name in files if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(hidden)]
         paths = [os.path.join(parent, name) for name in images]
         found += [path for path in paths if os.path.isfile(path) or not os.path.exists(path)]

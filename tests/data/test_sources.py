@@ -261,6 +261,18 @@ def test_hidden_files_folders_and_other_things_are_no_pictures(tmp_path, load):
     assert len(load(folder).images) == 3
 
 
+def test_linked_folders_are_read_once_and_loops_end(tmp_path, load):
+    folder, other = tmp_path / "pictures", tmp_path / "other"
+    for place in (folder, other):
+        place.mkdir()
+        RED.save(place / "a.png")
+    (folder / "cats").symlink_to(other)
+    (folder / "felines").symlink_to(other)
+    (other / "up").symlink_to(folder)
+    assert [path.relative_to(folder).as_posix() for path in paths(folder)] == ["a.png", "cats/a.png"]
+    assert len(load(folder).images) == 2
+
+
 WHOLE, JPEG = encoded(RED), encoded(RED, "jpeg")
 BAD = {
     "empty.png": b"",
