@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from dyga import plots
+from dyga.config import Config
 from dyga.provenance import describe, write_atomically
 from dyga.study import ablation, report
 from dyga.study.plan import TABLE, Part, Plan, Question, read_plan
@@ -80,52 +81,51 @@ def _short(value: float, sign: str = "") -> str:
 
 def _numbers(row: dict) -> str:
     """'+.023 [+.011, +.035], p .004', with the adjusted p if there is one."""
-    if not row["pairs"]:
-        return "no pair yet"
-    if math.isinf(row["low"]):
-        return f"{_short(row['difference'], '+')} (no interval yet)"
     numbers = f"{_short(row['difference'], '+')} [{_short(row['low'], '+')}, {_short(row['high'], '+')}]"
     p = row["adjusted p"]
     return numbers if math.isnan(p) else f"{numbers}, p {'< .001' if p < 0.001 else _short(p)}"
 
 
 def in_words(found: pd.DataFrame, world: str = ALL) -> list[str]:
-    """A sentence per question of `answers`, for all worlds or one of them, as Markdown list items."""
+    """A sentence per answered question of `answers`, for all worlds or one of them, as Markdown list items."""
     return [
         f"- **{row['question'][0].upper()}{row['question'][1:]}: {row['answer']}.** {row['measure']} {_numbers(row)} "
-        f"({row['pairs']} of {row['planned']} pairs)."
-        for row in found[found["world"] == world].to_dict("records")
+        f"({row['pairs']} pairs)."
+        for row in found[(found["world"] == world) & (found["answer"] != "interim")].to_dict("records")
     ]
 
 
 def of_world(runs: pd.DataFrame, world: str) -> list[str]:
-    """What the planned study says of one world, as Markdown; empty if it has no run of it."""
-    if not (runs["world"] == world).any():
-        return []
+    """What the planned study says of one world, as Markdown; empty if it answers no question there yet."""
+    answered = in_words(answers(runs, read_plan()), world)
     lead = f"The planned study, with runs of its own on seeds that nothing was tuned on, says of {world}:"
-    return ["", lead, "", *in_words(answers(runs, read_plan()), world)]
+    return ["", lead, "", *answered] if answered else []
 
 
-def _done(runs: pd.DataFrame) -> int:
-    """How many runs a table has."""
-    return len(runs.drop_duplicates(["world", "variant", "seed", "steps"]))
+def missing_runs(runs: pd.DataFrame, planned: Part | Plan) -> list[Config]:
+    """The planned runs, of a part or of the whole plan, that a table does not have."""
+    there = set(runs[["world", "variant", "seed", "steps"]].itertuples(index=False, name=None))
+    return [config for config in planned.configs() if (config.dataset, config.variant, config.seed, config.steps) not in there]
 
 
 def section(runs: pd.DataFrame, plan: Plan) -> str:
-    """The results as Markdown: how many runs there are; for each part its answers, in words and as a table, and its scores."""
-    done, planned = _done(runs), len(plan.configs())
+    """The results as Markdown: how many runs there are; for each complete part its answers, in words and as a table, and its
+    scores."""
+    planned = len(plan.configs())
+    done = planned - len(missing_runs(runs, plan))
     lines = [
         f"The plan (`dyga/study/plan.toml`) was committed before its runs. **{done} of {planned} planned runs are done.** "
         "Differences are paired by seed and world; a positive one is an improvement. Intervals are 95%. *p* is adjusted by "
         "Holm's method over the questions of a table, in each of its columns. *No effect larger than X*: the interval lies "
-        "within plus and minus X, which is at most the smallest effect that matters. *Interim*: runs are missing; this is no "
-        "answer. Models of faces2d_correlated are measured on faces2d."
+        "within plus and minus X, which is at most the smallest effect that matters. Models of faces2d_correlated are "
+        "measured on faces2d."
     ]
-    if not done:
-        return lines[0]
     found = answers(runs, plan)
     for part in plan.parts:
         lines += ["", f"### {part.name[0].upper()}{part.name[1:]}: {', '.join(part.worlds)}, {part.steps:,} steps"]
+        if missing := len(missing_runs(runs, part)):
+            lines += ["", f"{missing} of {len(part.configs())} runs are missing. There are no results before all are done."]
+            continue
         own = found[found["part"] == part.name]
         if len(own):
             cells = own.assign(cell=[f"{row['answer']}: {_numbers(row)}" for row in own.to_dict("records")])
@@ -173,7 +173,7 @@ def write(folder: Path) -> None:
     runs, plan = read_runs(folder / CSV), read_plan()
     page = folder / "README.md"
     text = page.read_text() if page.exists() else "# Results\n"
-    if _done(runs) == len(plan.configs()):
+    if not missing_runs(runs, plan):
         origin = describe(run="the study's plan", commits=sorted(runs["commit"].unique()))
         report.write_figure(figure(runs, plan), folder / "study", origin)
         report.write_table(answers(runs, plan), folder / "study_answers", "Answers of the study's plan", origin)
@@ -183,7 +183,7 @@ def write(folder: Path) -> None:
 def with_section(page: str, runs: pd.DataFrame, plan: Plan) -> str:
     """A page whose section "The study" says what the runs say."""
     text = f"## The study\n\n{section(runs, plan)}\n"
-    if _done(runs) == len(plan.configs()):
+    if not missing_runs(runs, plan):
         text += "\n![Every seed's difference, and 95% intervals](study.png)\n"
     if len(runs):
         text += f"\nEvery number of every run: [{CSV}]({CSV}).\n"

@@ -68,16 +68,15 @@ def test_pairs_are_of_a_world_and_a_seed_and_p_is_adjusted_over_the_questions_of
     assert primary["adjusted p"].tolist() == pytest.approx(holm(primary["p"]).tolist()) and len(primary) == 6
 
 
-def test_missing_runs_leave_an_interim_result_and_no_answer():
+def test_missing_runs_leave_no_answer():
     runs = made_up(anchoring=0.08, full=0.08)
     some = runs[~((runs["world"] == "faces2d") & (runs["seed"] == 44) & (runs["variant"] == "full"))]
     assert set(list(answered(some).values())[:6]) == set(list(answered(some, "faces2d").values())[:6]) == {"interim"}
     assert answered(some, "arm3d") == answered(runs, "arm3d")
     text = answers.section(some, PLAN)
-    assert "**173 of 174 planned runs are done.**" in text and "**Anchoring: interim.** DCI +.08" in text
-    assert "(19 of 20 pairs)" in text
-    one = answers.section(runs[(runs["seed"] == 40) & (runs["world"] == "arm3d")], PLAN)
-    assert "(no interval yet)" in one and "no pair yet" in one and "helps" not in one
+    assert "**173 of 174 planned runs are done.**" in text and "Anchoring" not in text
+    assert "1 of 140 runs are missing. There are no results before all are done." in text and text.count("are missing") == 1
+    assert answers.of_world(some, "faces2d") == [] and "**Anchoring: helps.** DCI +.0" in answers.of_world(some, "arm3d")[3]
 
 
 def test_no_run_is_no_result():
@@ -110,7 +109,7 @@ def test_there_is_no_figure_before_all_runs_are_done(tmp_path):
     answers.write(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {answers.CSV, "README.md"}
     page = (tmp_path / "README.md").read_text()
-    assert "study.png" not in page and "(study.csv)" in page and "interim" in page
+    assert "study.png" not in page and "(study.csv)" in page and page.count("are missing") == 2
 
 
 def test_the_results_page_says_what_the_table_of_runs_says():
