@@ -13,6 +13,8 @@ from playwright.sync_api import sync_playwright
 from sklearn.datasets import load_digits
 
 from dyga.config import study_name
+from dyga.study import answers
+from dyga.study.plan import read_plan
 from dyga.study.reproduce import notebook_paths
 from dyga.study.study import Study
 
@@ -44,7 +46,7 @@ FIGURES += [
 ]
 FIGURES += ["metric_curves", "figure2b_anchor_selection", "figure1_anchors", "figure3_interchange", "figure4_attention"]
 FIGURES += ["ablation_differences", "unit_cards"]
-if (ROOT / "figures" / "reference" / "study.csv").exists():
+if not answers.missing_runs(answers.read_runs(ROOT / "figures" / "reference" / answers.CSV), read_plan()):
     FIGURES.append("planned_differences")
 TABLES = [
     "paired",
