@@ -76,6 +76,8 @@ def _execute_all(paths: list[Path], target: Path, study: Study) -> None:
             # Again and again, since a kernel may be starting only now.
             while isinstance(error, KeyboardInterrupt) and any(future.running() for future in futures):
                 end_processes(child.pid for child in psutil.Process().children())
+                for path in paths:  # a thread that waits for its kernel's end may not come to this in time
+                    (target / f".{path.name}").unlink(missing_ok=True)
                 time.sleep(0.1)
             raise
 
