@@ -11,7 +11,7 @@ from dyga import plots
 from dyga.config import Config
 from dyga.provenance import describe, write_atomically
 from dyga.study import ablation, report
-from dyga.study.plan import TABLE, Part, Plan, Question, read_plan
+from dyga.study.plan import TABLE, Part, Plan, Question, key, read_plan
 from dyga.study.statistics import holm, stratified_difference, verdict
 
 CSV = TABLE.name
@@ -105,7 +105,7 @@ def of_world(runs: pd.DataFrame, world: str) -> list[str]:
 def missing_runs(runs: pd.DataFrame, planned: Part | Plan) -> list[Config]:
     """The planned runs, of a part or of the whole plan, that a table does not have."""
     there = set(runs[["world", "variant", "seed", "steps"]].itertuples(index=False, name=None))
-    return [config for config in planned.configs() if (config.dataset, config.variant, config.seed, config.steps) not in there]
+    return [config for config in planned.configs() if key(config) not in there]
 
 
 def section(runs: pd.DataFrame, plan: Plan) -> str:

@@ -76,17 +76,17 @@ def run_folder(config: Config, root: Path) -> Path:
     return root / "runs" / study_name(config.profile, config.dataset) / f"{config.variant}-seed{config.seed}"
 
 
-def key(config: Config) -> tuple[str, str, str, str]:
+def key(config: Config) -> tuple[str, str, int, int]:
     """What identifies a run in the table: world, variant, seed, steps."""
-    return config.dataset, config.variant, str(config.seed), str(config.steps)
+    return config.dataset, config.variant, config.seed, config.steps
 
 
-def in_table(root: Path) -> set[tuple[str, str, str, str]]:
+def in_table(root: Path) -> set[tuple[str, str, int, int]]:
     """The keys of the runs in the table of `root`. They are done, also if they were made elsewhere and have no folder here."""
     if not (root / TABLE).exists():
         return set()
     with (root / TABLE).open(newline="") as file:
-        return {(row["world"], row["variant"], row["seed"], row["steps"]) for row in csv.DictReader(file)}
+        return {(row["world"], row["variant"], int(row["seed"]), int(row["steps"])) for row in csv.DictReader(file)}
 
 
 def forecast(plan: Plan, root: Path, workers: int) -> str:

@@ -119,7 +119,7 @@ def table(plan: Plan, root: Path) -> pd.DataFrame:
     listed, rows = answers.read_runs(root / TABLE), []
     listed = dict(list(listed.groupby(["world", "variant", "seed", "steps"])))
     for config in plan.configs():
-        path, run = run_folder(config, root) / MEASURED, (config.dataset, config.variant, config.seed, config.steps)
+        path, run = run_folder(config, root) / MEASURED, key(config)
         if path.exists():
             found = json.loads(path.read_text())
             rows += [(*run, found["commit"], name, value) for name, value in found["measures"].items()]
