@@ -48,7 +48,7 @@ end_job() {
         sleep 0.1
     done
     kill -KILL -- "-$job" 2>/dev/null || true
-    fail "interrupted: the same command goes on from here" 130
+    fail "interrupted: run the same command again to continue" 130
 }
 
 set_up() (

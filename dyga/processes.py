@@ -46,8 +46,8 @@ def _end_in_time(reader: socket.socket, writer: socket.socket, caught: list[int]
 
 
 def end_interrupted() -> NoReturn:
-    """Says how to go on, and exits with code 130 without waiting for threads."""
-    print("dyga: interrupted: the same command goes on from here", file=sys.stderr, flush=True)
+    """Says how to continue, and exits with code 130 without waiting for threads."""
+    print("dyga: interrupted: run the same command again to continue", file=sys.stderr, flush=True)
     os._exit(130)
 
 

@@ -1,4 +1,4 @@
-"""Ctrl-C and signals: everything ends within five seconds, one line says how to go on, and the same command goes on."""
+"""Ctrl-C and signals: everything ends within five seconds, one line says how to continue, and the same command continues."""
 
 import os
 import re
@@ -16,7 +16,7 @@ import psutil
 from conftest import ROOT, dyga
 
 SECONDS = 5
-SAID = "interrupted: the same command goes on from here\n"
+SAID = "interrupted: run the same command again to continue\n"
 
 
 class Command:

@@ -112,7 +112,9 @@ def heat_map(panels: Mapping[str, np.ndarray], factor_names: Sequence[str], meas
             raise ValueError(f"heat_map: '{title}' has shape {panel.shape}, need (units, {len(factor_names)})")
     units = max((len(panel) for panel in values.values()), default=0)
     label = f"{measure} between latent units and factors"
-    figure, axes = panel_grid(len(values), 0.19 * units + 1.35, label, width=min(WIDTH, 2.6 * len(values) + 0.9))
+    columns = min(3, max(1, 36 // max(1, len(factor_names))))  # a cell has room for its number
+    width = WIDTH if columns < 3 else min(WIDTH, 2.6 * len(values) + 0.9)
+    figure, axes = panel_grid(len(values), 0.19 * units + 1.35, label, columns, width)
     top = max(np.nanmax(panel) for panel in values.values())
     for ax, (title, panel) in zip(axes, values.items(), strict=True):
         order = unit_order(np.nan_to_num(panel))

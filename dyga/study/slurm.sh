@@ -11,10 +11,14 @@ mapfile -t variants < <(.venv/bin/python -c "from dyga.config import parse_varia
 task=${SLURM_ARRAY_TASK_ID:?run this with sbatch}
 study=$(.venv/bin/python -c "import sys; from dyga.config import study_name; print(study_name(*sys.argv[1:]))" "$profile" "$dataset")
 folder=runs/$study/first_stage
-# The first task makes what all share; the others wait for it.
+failed=runs/slurm-${SLURM_ARRAY_JOB_ID:-0}.failed
+# The first task trains the first stage that all share; the others wait until it is there, or has failed.
 if [ "$task" = 0 ]; then
-    .venv/bin/dyga first-stage --dataset "$dataset" --profile "$profile"
+    .venv/bin/dyga first-stage --dataset "$dataset" --profile "$profile" || { touch "$failed"; exit 1; }
 else
-    until [ -f "$folder/model.safetensors" ]; do sleep 30; done
+    until [ -f "$folder/model.safetensors" ]; do
+        [ ! -f "$failed" ] || { echo "the first stage failed: see runs/slurm-0.txt" >&2; exit 1; }
+        sleep 30
+    done
 fi
 exec .venv/bin/dyga train --dataset "$dataset" --profile "$profile" --variant "${variants[task % 7]}" --seed $((task / 7))

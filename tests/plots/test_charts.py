@@ -28,6 +28,17 @@ def test_a_heat_map_prints_each_value_in_the_row_of_its_unit():
     }
 
 
+@pytest.mark.parametrize(("factors", "columns"), [(6, 3), (12, 3), (18, 2), (40, 1)])
+def test_a_heat_map_of_many_factors_has_room_for_its_numbers(factors, columns):
+    panels = {f"model {i}": np.full((4, factors), 0.5) for i in range(3)}
+    figure = plots.heat_map(panels, [f"factor {i}" for i in range(factors)])
+    figure.canvas.draw()
+    axes = figure.axes[0]
+    assert axes.get_subplotspec().get_gridspec().ncols == columns
+    cell = axes.get_window_extent().width / factors
+    assert max(text.get_window_extent().width for text in axes.texts) < cell
+
+
 def test_the_ablation_has_a_panel_per_metric_and_an_interval_from_two_seeds_on():
     rows = {"encdiff": {"MIG": [0.2, 0.4, 0.6]}, "full": {"MIG": [0.5], "DCI": [0.8, float("nan")]}}
     figure = plots.ablation(rows)
