@@ -135,11 +135,14 @@ def leave_one_out(
     and its random generators stay as they were.
     """
     training = model.training
-    first, *more = batches
     # Evaluation mode: a batch's own normalisation statistics would add noise to the scalars.
     model.eval()
     with torch.no_grad():
-        scalars = torch.cat([model.scalars(images) for images, _ in (first, *more)]).unflatten(1, active.shape)
+        first, parts = None, []
+        for images, latents in batches:  # one batch of images in memory at a time
+            first = first or (images, latents)
+            parts.append(model.scalars(images))
+        scalars = torch.cat(parts).unflatten(1, active.shape)
 
         def loss(kept: Tensor) -> float:
             units = model.align(model.features((scalars[: len(first[0])] * kept).flatten(1)).float())

@@ -26,11 +26,12 @@ def align_to_means(anchors: "GaussianAnchors", features: Tensor, strength: float
 def shift_toward(features: Tensor, target: Tensor, strength: float) -> tuple[Tensor, Tensor]:
     """c~ = c + lambda (target - c) with lambda = strength * exp(-|target - c| / |c|), for features c and targets (n, units, dim);
     returns c~ and lambda (n, units)."""
-    shift = target - features
-    norm = torch.linalg.vector_norm(features, dim=-1, keepdim=True)
+    wide = features.to(torch.promote_types(features.dtype, torch.float32))  # 1e-12 is 0 in 16 bits
+    shift = target - wide
+    norm = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
     distance = torch.linalg.vector_norm(shift, dim=-1, keepdim=True)
     weight = strength * torch.exp(-distance / norm.clamp_min(1e-12))
-    return features + weight * shift, weight.squeeze(-1)
+    return (wide + weight * shift).to(features.dtype), weight.squeeze(-1)
 
 
 class Diagnosis(NamedTuple):
@@ -50,7 +51,8 @@ class GaussianAnchors(nn.Module):
 
     All state is in buffers, in the space of the features, so checkpoints contain it. The slots (units, max_anchors) hold
     `weights`, `means`, `axes`, `variances`, `noise` and `intrinsic_dims` as in `Mixture`; `mask` says which slots are in use.
-    Before the first fit none is, and `align` is the identity.
+    Before the first fit none is, and `align` is the identity. The buffers keep their dtype when the module's is changed: small
+    variances would vanish in 16 bits.
     """
 
     def __init__(self, units: int, dim: int, max_anchors: int = 32, *, start: int = 8, subspace: int = 2) -> None:
@@ -71,7 +73,10 @@ class GaussianAnchors(nn.Module):
         self.register_buffer("noise", torch.ones(slots))
         self.register_buffer("intrinsic_dims", torch.ones(slots, dtype=torch.long))
         self.register_buffer("mask", torch.zeros(slots, dtype=torch.bool))
-        self._fitted: bool | None = False
+        self._read = (-1, False)  # the mask's version, and whether it has anchors
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "GaussianAnchors":
+        return super()._apply(lambda tensor: tensor.to(fn(tensor.new_empty(0)).device), recurse)
 
     @property
     def counts(self) -> Tensor:
@@ -81,13 +86,10 @@ class GaussianAnchors(nn.Module):
     @property
     def fitted(self) -> bool:
         """Whether there are anchors."""
-        if self._fitted is None:  # kept, since reading it from a GPU makes every step wait
-            self._fitted = bool(self.mask.any())
-        return self._fitted
-
-    def _load_from_state_dict(self, *arguments) -> None:
-        super()._load_from_state_dict(*arguments)
-        self._fitted = None
+        version = self.mask._version
+        if self._read[0] != version:  # kept, since reading the mask from a GPU makes every step wait
+            self._read = (version, bool(self.mask.any()))
+        return self._read[1]
 
     @property
     def parameter_counts(self) -> Tensor:
@@ -138,7 +140,8 @@ class GaussianAnchors(nn.Module):
         for name, value, least in (("iterations", iterations, 1), ("bins", bins, 2)):
             if value < least:
                 raise ValueError(f"{name} must be at least {least}, got {value}")
-        points, others = coreset(features, scalars, bins)
+        device = self.means.device
+        points, others = coreset(features.to(device), None if scalars is None else scalars.to(device), bins)
         frame = Frame.of(points, least=self.subspace)
         rows, held_out = Rows.of(frame.transform(points)), HeldOut(linear_terms(frame.transform(others)), len(features))
         last = self.mixture() if warm and self.fitted else None
@@ -169,7 +172,6 @@ class GaussianAnchors(nn.Module):
         result = self.select(features, seed, **options).filtered
         for name, value in result.tensors().items():
             getattr(self, name).copy_(value)
-        self._fitted = None
         return self
 
     def fit_on_cpu(self, features: Tensor, **options) -> None:
@@ -206,7 +208,7 @@ class GaussianAnchors(nn.Module):
         norm = torch.linalg.vector_norm(features, dim=-1)
         shift = torch.linalg.vector_norm(shifted - features, dim=-1) / norm.clamp_min(torch.finfo(norm.dtype).tiny)
         arrays = (shift, weight.expand(shift.shape), (shift > 1e-3).double().mean(0))
-        return Diagnosis(*(array.cpu().numpy() for array in arrays))
+        return Diagnosis(*(array.cpu().double().numpy() for array in arrays))
 
     def nearest_means(self, features: Tensor) -> Tensor:
         """Features (n, units, dim) -> the means of their most responsible anchors (n, units, dim). A unit without anchors keeps

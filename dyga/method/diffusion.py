@@ -115,15 +115,19 @@ class LatentUnitDiffusion(nn.Module):
         """Features (n, units, dim) -> latents (n, *latent_shape) by DDIM, from noise of standard deviation `temperature`.
 
         With temperature 0 sampling starts from zeros: the images are sharper where the units determine them, and averages where
-        they do not. With `same_noise` all rows start from one noise tensor, so that images differ by their units only.
+        they do not. With `same_noise` all rows start from one noise tensor, so that images differ by their units only. ValueError
+        unless 1 <= steps <= the number of training times (1,000).
         """
+        times = self.schedule.config.num_train_timesteps
+        if not 1 <= steps <= times:
+            raise ValueError(f"{steps} sampling steps: valid are 1 to {times:,}")
         generator = torch.Generator().manual_seed(seed)
         rows = 1 if same_noise else len(features)
         latents = torch.randn(rows, *self.latent_shape, generator=generator).to(features)
         latents = temperature * latents.expand(len(features), *self.latent_shape)
         units = self.align(features)
         self.schedule.set_timesteps(steps)
-        for time in self.schedule.timesteps:
+        for time in self.schedule.timesteps[:steps]:  # rounding adds one too many to some numbers of steps, as 61
             prediction = self.denoiser(latents, time.expand(len(latents)).to(features.device), units)
             latents = self.schedule.step(prediction, time, latents).prev_sample
         return latents

@@ -22,11 +22,21 @@ class SkipDropoutHandle:
             block._skip_dropout = True
 
     def remove(self) -> None:
-        """Detaches; calling it again does nothing."""
+        """Detaches; calling it again does nothing. Warns as `attach` does."""
+        if self._hooks:
+            _warn_if_compiled()
         while self._hooks:
             self._hooks.pop().remove()
             for block in self._blocks:
                 block.__dict__.pop("_skip_dropout", None)
+
+
+def _warn_if_compiled() -> None:
+    if "torch._dynamo" in sys.modules and sys.modules["torch._dynamo"].utils.counters["frames"]["ok"]:
+        words = (
+            "torch.compile has run before. If it compiled this U-Net, call torch.compiler.reset(): compiled code does not change"
+        )
+        warnings.warn(words, stacklevel=3)
 
 
 def _takes_skips(block: nn.Module) -> bool:
@@ -49,7 +59,7 @@ class SkipDropout:
     def attach(self, unet: nn.Module) -> SkipDropoutHandle:
         """Attaches to `unet`. ValueError if its `up_blocks` take no skip tensors, if a SkipDropout is
         attached already, or if a level that does not exist is asked for. Warns if torch.compile has compiled anything before:
-        what it compiled of this U-Net would run without skip dropout."""
+        what it compiled of this U-Net stays without skip dropout."""
         blocks = getattr(unet, "up_blocks", None)
         if not isinstance(blocks, nn.ModuleList) or not len(blocks) or not all(map(_takes_skips, blocks)):
             raise ValueError(
@@ -60,12 +70,7 @@ class SkipDropout:
         levels = range(len(blocks)) if self.levels is None else self.levels
         if not set(levels) <= set(range(len(blocks))):
             raise ValueError(f"levels {tuple(levels)}: this U-Net has levels 0 to {len(blocks) - 1}")
-        if "torch._dynamo" in sys.modules and sys.modules["torch._dynamo"].utils.counters["frames"]["ok"]:
-            warnings.warn(
-                "torch.compile has run before. If it compiled this U-Net, call torch.compiler.reset(): "
-                "the compiled code has no skip dropout",
-                stacklevel=2,
-            )
+        _warn_if_compiled()
         # up_blocks run from the coarsest level to the finest
         chosen = [blocks[len(blocks) - 1 - level] for level in levels]
         return SkipDropoutHandle(chosen, [b.register_forward_pre_hook(self._thin, with_kwargs=True) for b in chosen])

@@ -69,6 +69,8 @@ def train_first_stage(config: Config, folder: Path, data_dir: Path | None = None
             for older in folder.glob("latents-*.npy"):  # of weights that were deleted
                 older.unlink()
         for step in tqdm(range(state["step"], steps), "first stage", mininterval=10, ascii=True):
+            if step and step % SAVE_EVERY == 0:  # the same noise from here on, whether the training was interrupted or not
+                torch.manual_seed(step_seed(0, step, stream=1))
             parts["optimiser"].param_groups[0]["lr"] = peak * (1 - step / steps)
             rows = np.random.default_rng(step_seed(0, step)).integers(len(images), size=BATCH)
             batch = to_tensor(images[rows]).to(device)

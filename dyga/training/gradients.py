@@ -5,6 +5,7 @@ from contextlib import nullcontext
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.utils import GradientAccumulationPlugin
 from torch import Tensor
 
 from dyga.config import Config
@@ -18,7 +19,11 @@ def make_accelerator(config: Config) -> Accelerator:
     # Batch statistics belong to each process and anchors are equal in all: no buffer synchronisation is needed.
     exchange = DistributedDataParallelKwargs(broadcast_buffers=False)
     precision = "bf16" if on_gpu and config.precision == "bfloat16" else "no"
-    return Accelerator(cpu=not on_gpu, mixed_precision=precision, kwargs_handlers=[exchange])
+    # Given explicitly, or an environment variable of accelerate would divide the gradients.
+    every_step = GradientAccumulationPlugin(num_steps=1)
+    return Accelerator(
+        cpu=not on_gpu, mixed_precision=precision, kwargs_handlers=[exchange], gradient_accumulation_plugin=every_step
+    )
 
 
 class Gradients:

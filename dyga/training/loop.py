@@ -183,8 +183,9 @@ class Training:
 
     def _log(self, recent: list[dict[str, Tensor]]) -> dict[str, float]:
         """Writes and returns a record of the `recent` steps, and a checkpoint if one is due."""
-        means = torch.stack([torch.stack(list(losses.values())) for losses in recent]).mean(dim=0).tolist()
-        record = {"step": self.done, **dict(zip(recent[0], means, strict=True))}
+        names = dict.fromkeys(name for losses in recent for name in losses)  # a penalty may begin or end between two records
+        means = torch.stack([torch.stack([losses[n] for losses in recent if n in losses]).mean() for n in names]).tolist()
+        record = {"step": self.done, **dict(zip(names, means, strict=True))}
         if not np.isfinite(record["loss"]):
             raise FloatingPointError(f"{self.folder}: the loss is not finite at step {self.done}; lower lr")
         record |= {"lr": learning_rate(self.config, self.done - 1), "seconds": round(self.seconds, 2)}
@@ -237,7 +238,13 @@ class Training:
         state = {"model": self.model.state_dict(), "optimiser": self.optimiser.state_dict()}
         if self.average:
             state["average"] = self.average.state_dict()
-        state |= {"feature_buffer": recent, "step": self.done, "seconds": self.seconds, "anchor_seconds": self.anchor_seconds}
+        state |= {
+            "world": self.world,
+            "feature_buffer": recent,
+            "step": self.done,
+            "seconds": self.seconds,
+            "anchor_seconds": self.anchor_seconds,
+        }
         save_resume(self.folder / "resume.pt", state)
 
     def _resume(self) -> None:
@@ -250,6 +257,9 @@ class Training:
                     (self.folder / name).unlink(missing_ok=True)
                 shutil.rmtree(self.folder / GENERATED, ignore_errors=True)
             return
+        begun = state.get("world", self.world)
+        if begun != self.world:
+            raise ValueError(f"{self.folder} was begun with {begun} processes, not {self.world}: use as many, or delete it")
         self.model.load_state_dict(state["model"])
         self.optimiser.load_state_dict(state["optimiser"])
         if self.average:

@@ -37,6 +37,21 @@ def test_encode_and_decode_shapes(run, images):
     assert run.decode(features[:0]).shape == (0, 64, 64, 3)
 
 
+@pytest.mark.parametrize("steps", [61, 122])
+def test_the_denoiser_is_called_once_a_sampling_step_at_falling_times(run, images, steps):
+    times, denoiser = [], run.model.denoiser
+    hook = denoiser.register_forward_pre_hook(lambda module, inputs: times.append(int(inputs[1][0])))
+    run.decode(run.encode(images[:1]), steps)
+    hook.remove()
+    assert len(times) == steps and times == sorted(set(times), reverse=True) and times[0] == 999 and times[-1] >= 0
+
+
+@pytest.mark.parametrize("steps", [0, -1, 1_001])
+def test_a_wrong_number_of_sampling_steps_is_refused(run, images, steps):
+    with pytest.raises(ValueError, match=f"^{steps} sampling steps: valid are 1 to 1,000$"):
+        run.decode(run.encode(images[:1]), steps)
+
+
 def test_encoding_does_not_depend_on_the_batch(run, images):
     assert np.allclose(run.encode(images)[1], run.encode(images[1:2])[0], atol=1e-5)
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 
@@ -56,6 +57,21 @@ def test_it_takes_part_in_training_is_saved_and_resumes(tmp_path):
         load_run(tmp_path / "run")
     with pytest.raises(ValueError, match="was made of other settings"):
         next(train(CONFIG, tmp_path / "run"))
+
+
+def test_a_penalty_may_begin_between_two_records(tmp_path):
+    class Late(Extension):
+        on = False
+
+        def penalties(self, scalars):
+            return {"late": scalars.square().mean()} if self.on else {}
+
+        def after_step(self, training):
+            self.on = training.done >= 13
+
+    records = list(train(dataclasses.replace(CONFIG, steps=30), tmp_path, extensions=[Late()]))
+    assert ["late" in record for record in records] == [False, True, True]
+    assert all(np.isfinite(record["loss"]) for record in records)
 
 
 def test_an_extension_that_does_nothing_changes_no_bit(tmp_path):

@@ -57,7 +57,7 @@ def test_how_many_scalars_stay_follows_from_the_data(dataset, changes, least):
     assert pruning.thresholds["min_scalars"] == least
 
 
-def test_a_scalar_that_says_nothing_is_useless_and_one_that_left_is_never_chosen(model, batch):
+def test_a_scalar_without_effect_raises_the_loss_by_nothing_and_a_pruned_one_is_not_measured(model, batch):
     first = model.feature_extractor.unit_mlps.weights[0].data
     first[[1, 4]] = first[5, 1] = 0
     model.extensions[0].active[6, 0] = 0
@@ -69,7 +69,7 @@ def test_a_scalar_that_says_nothing_is_useless_and_one_that_left_is_never_chosen
     assert model.training and all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
-def test_usefulness_is_the_rise_of_the_loss(model, batch):
+def test_the_increase_is_that_of_the_loss_without_the_scalar(model, batch):
     increase, base_loss, _ = leave_one_out(model, model.extensions[0].active, [batch])
     model.extensions[0].active[3, 1] = 0
     assert leave_one_out(model, model.extensions[0].active, [batch])[1] == pytest.approx(
@@ -78,7 +78,7 @@ def test_usefulness_is_the_rise_of_the_loss(model, batch):
 
 
 @given(st.integers(0, 1_000), st.floats(0.1, 1.4))
-def test_a_ring_tells_all_of_its_other_views_and_nothing_of_another_ring(seed, turn):
+def test_a_ring_explains_functions_of_its_angle_and_nothing_of_another_ring(seed, turn):
     a, b = 2 * torch.pi * torch.rand(2, 4_000, generator=torch.Generator().manual_seed(seed))
     constant = torch.zeros(4_000, 1, 2)
     explained = explained_variance(
@@ -90,7 +90,7 @@ def test_a_ring_tells_all_of_its_other_views_and_nothing_of_another_ring(seed, t
 
 
 @given(st.integers(0, 1_000))
-def test_one_scalar_tells_its_square_but_not_the_reverse(seed):
+def test_a_scalar_explains_its_square_but_not_the_reverse(seed):
     s = torch.randn(4_000, generator=torch.Generator().manual_seed(seed))
     explained = explained_variance(torch.stack([s, s.square()], dim=1)[:, :, None], torch.stack([s, s.square()], dim=1))
     assert explained[1, 0] > 0.9 and explained[0, 1] < 0.1
@@ -105,50 +105,50 @@ def test_cosine_and_sine_depend_on_each_other_and_independent_numbers_do_not():
     assert torch.equal(found, found.T) and not found.diagonal().any()
 
 
-def chosen(scalars, useless=(), left=(), **settings):
-    """What `choose` says of scalars (n, units, inputs), all of them useful but the `useless` ones."""
+def chosen(scalars, useless=(), pruned=(), **settings):
+    """What `choose` returns for scalars (n, units, inputs), all of them useful but the `useless` ones."""
     increase = torch.rand(scalars.shape[1:], generator=torch.Generator().manual_seed(0)) + 1
-    for scalar in (*useless, *left):
+    for scalar in (*useless, *pruned):
         increase[scalar] = 0 if scalar in useless else torch.inf
     thresholds = dict(loss_increase=0.01, explained=0.5, dependence=0.4, min_scalars=3) | settings
     return choose(increase, 0.5, scalars, **thresholds)
 
 
-def test_useless_scalars_leave_two_at_a_time_until_the_fewest_are_left():
+def test_useless_scalars_are_pruned_two_a_round_until_the_minimum():
     scalars = torch.randn(4_000, 4, 2)
     useless = [(0, 1), (2, 0), (3, 1)]
     assert chosen(scalars, useless).pruned == [(0, 1), (2, 0)]
-    assert chosen(scalars, useless[2:], left=useless[:2]).pruned == [(3, 1)]
+    assert chosen(scalars, useless[2:], pruned=useless[:2]).pruned == [(3, 1)]
     assert chosen(scalars, useless, min_scalars=7).pruned == [(0, 1)]
     assert chosen(scalars, useless, loss_increase=0.0) == ([], [])
 
 
-def test_of_two_units_that_tell_the_same_one_leaves_whole():
+def test_of_two_units_with_the_same_information_one_is_pruned():
     angles = 6.28 * torch.rand(4, 4_000)
     angles[3] = angles[1] + 1
     assert sorted(chosen(rings(*angles)).pruned) in ([(1, 0), (1, 1)], [(3, 0), (3, 1)])
     assert chosen(rings(*angles), explained=1.0).pruned == []
 
 
-def test_of_a_unit_that_another_tells_in_part_only_that_part_leaves():
+def test_only_the_explained_scalar_of_a_unit_is_pruned():
     scalars = rings(*(6.28 * torch.rand(4, 4_000)))
     scalars[:, 2, 1] = scalars[:, 3].prod(dim=1)  # the double angle's sine
     assert chosen(scalars).pruned == [(2, 1)]
 
 
-def test_two_views_of_one_factor_join_and_whole_units_and_strangers_do_not():
+def test_two_units_of_one_factor_are_merged_and_independent_or_full_units_are_not():
     angles = 6.28 * torch.rand(5, 4_000)
     scalars = torch.zeros(4_000, 5, 2)
     scalars[:, :, 0] = angles.T
     scalars[:, 3, 0], scalars[:, 1, 0] = angles[1].cos(), angles[1].sin()
     choice = chosen(scalars)
     assert choice.pruned == [] and sorted(choice.merged[0]) == [1, 3] and len(choice.merged) == 1
-    for leaves in (1, 3):
-        assert chosen(scalars, useless=[(leaves, 0)]) == ([(leaves, 0)], [])
+    for useless in (1, 3):
+        assert chosen(scalars, useless=[(useless, 0)]) == ([(useless, 0)], [])
     scalars[:, 3, 1] = angles[3]
     assert chosen(scalars) == ([], [])
     # The second scalar of unit 3 is useless but stays, since no fewer than six scalars may remain.
-    assert chosen(scalars, useless=[(3, 1)], left=[(0, 1), (1, 1), (2, 1), (4, 1)], min_scalars=6) == ([], [])
+    assert chosen(scalars, useless=[(3, 1)], pruned=[(0, 1), (1, 1), (2, 1), (4, 1)], min_scalars=6) == ([], [])
     assert chosen(scalars[:, :, :1]).merged[0] and chosen(scalars[:, :, :1], dependence=1.0).merged == []
 
 

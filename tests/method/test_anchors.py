@@ -244,6 +244,36 @@ def test_align_keeps_the_dtype(dtype):
         assert shifted.dtype == dtype and shifted.isfinite().all()
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_change_of_the_modules_dtype_keeps_the_anchors(dtype):
+    features = clusters() * 1e-3
+    anchors = fitted(features)
+    changed = torch.nn.Sequential(copy.deepcopy(anchors)).to(dtype)[0]
+    for name, value in anchors.state_dict().items():
+        assert torch.equal(changed.state_dict()[name], value)
+    assert torch.equal(changed.assign(features), anchors.assign(features))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_zeros_of_16_bits_have_finite_gradients(dtype):
+    anchors = fitted(clusters())
+    for means in (anchors.means, torch.zeros_like(anchors.means)):
+        anchors.means.copy_(means)
+        leaf = torch.zeros(2, 3, 6, dtype=dtype, requires_grad=True)
+        shifted = anchors.align(leaf)
+        shifted.float().sum().backward()
+        assert torch.equal(shifted, torch.zeros_like(shifted)) and leaf.grad.isfinite().all()
+    assert np.isfinite(anchors.diagnose(leaf).shift).all()
+
+
+def test_anchors_that_are_written_in_place_count_as_fitted():
+    source, target = fitted(clusters()), GaussianAnchors(3, 6, max_anchors=8, start=4)
+    assert not target.fitted
+    for own, buffer in zip(target.buffers(), source.buffers(), strict=True):
+        own.copy_(buffer)  # as DistributedDataParallel does
+    assert target.fitted and torch.equal(target.assign(clusters()), source.assign(clusters()))
+
+
 def test_assign_and_align_do_not_depend_on_the_other_rows():
     features = clusters(5000)
     anchors = fitted(features)

@@ -125,7 +125,11 @@ def test_after_torch_compile_a_warning_says_what_to_do(unet_and_inputs):
     compiled = torch.compile(unet.train(), backend="eager")
     without = output(compiled, inputs)
     with pytest.warns(UserWarning, match=r"call torch\.compiler\.reset\(\)"):
-        SkipDropout(0.5).attach(unet)
+        handle = SkipDropout(0.5).attach(unet)
     torch.compiler.reset()
     assert not torch.allclose(output(compiled, inputs), without)
+    with pytest.warns(UserWarning, match=r"call torch\.compiler\.reset\(\)"):
+        handle.remove()
+    torch.compiler.reset()
+    assert torch.allclose(output(compiled, inputs), without)
     torch._dynamo.utils.counters.clear()  # other tests attach without a warning

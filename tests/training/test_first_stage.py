@@ -114,22 +114,23 @@ def test_a_call_that_was_cut_short_goes_on(pictures, tmp_path, monkeypatch):
     config = replace(make_config("smoke", pictures), first_stage_steps=41)
     monkeypatch.setattr(first_stage, "SAVE_EVERY", 20)
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    monkeypatch.setattr(PatchAutoencoder, "loss", lambda self, images: self.decode(self.encode(images[:2])).square().mean())
+    loss = PatchAutoencoder.loss
+    monkeypatch.setattr(PatchAutoencoder, "loss", lambda self, images: loss(self, images[:2]))
     train_first_stage(config, whole, tmp_path)
     step, calls = first_stage.step_seed, []
 
-    def dies(seed, number):
+    def dies(seed, number, **stream):
         calls.append(number)
         if len(calls) == 30:
             raise KeyboardInterrupt
-        return step(seed, number)
+        return step(seed, number, **stream)
 
     monkeypatch.setattr(first_stage, "step_seed", dies)
     with pytest.raises(KeyboardInterrupt):
         train_first_stage(config, cut, tmp_path)
     assert not (cut / "model.safetensors").exists()
     calls.clear()
-    monkeypatch.setattr(first_stage, "step_seed", lambda seed, number: calls.append(number) or step(seed, number))
+    monkeypatch.setattr(first_stage, "step_seed", lambda seed, number, **s: calls.append(number) or step(seed, number, **s))
     train_first_stage(config, cut, tmp_path)
     assert calls[0] == 20 and not (cut / "resume.pt").exists()
     assert (cut / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()

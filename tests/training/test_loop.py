@@ -13,7 +13,7 @@ import pytest
 import torch
 from conftest import ROOT, save_images
 
-from dyga.checkpoint import load_model, load_resume
+from dyga.checkpoint import load_model, load_resume, save_resume
 from dyga.config import make_config
 from dyga.data import load_dataset
 from dyga.extensions import build_model
@@ -219,6 +219,20 @@ def test_a_batch_that_the_processes_cannot_share_is_refused(tmp_path):
     accelerator = types.SimpleNamespace(device=torch.device("cpu"), process_index=0, num_processes=3)
     with pytest.raises(ValueError, match="batch 16 cannot be shared by 3 processes"):
         training.Training(TINY, tmp_path, load_dataset(), accelerator)
+
+
+def test_a_checkpoint_of_another_number_of_processes_is_refused(tmp_path):
+    for record in train(TINY, tmp_path):
+        if record["step"] == 10:
+            break
+    save_resume(tmp_path / "resume.pt", load_resume(tmp_path / "resume.pt") | {"world": 4})
+    with pytest.raises(ValueError, match="was begun with 4 processes, not 1: use as many, or delete it"):
+        list(train(TINY, tmp_path))
+
+
+def test_accelerates_environment_does_not_divide_the_gradients(monkeypatch):
+    monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4")
+    assert training.make_accelerator(TINY).gradient_accumulation_steps == 1
 
 
 def test_out_of_memory_means_smaller_micro_batches_and_no_room_at_all_is_said(tmp_path, capsys):
