@@ -54,7 +54,7 @@ end_job() {
 set_up() (
     cd "$root"
     stamp=.venv/requirements.sha256
-    wanted=$(cat requirements.lock pyproject.toml | cksum)
+    wanted=$({ cat requirements.lock pyproject.toml; echo "$root"; } | cksum)  # a clone that was copied is set up again
     [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ] && exit
     echo "Setting up .venv from requirements.lock (a few minutes, some gigabytes; once) ..."
     .venv/bin/python -m pip --version >/dev/null 2>&1 || "$python" -m venv .venv || fail "python -m venv failed (Debian: apt install python3-venv)" 1
@@ -78,7 +78,7 @@ case "${1:-}" in
         run set_up; shift
         export PYTHONSAFEPATH=1
         # Messages of a gigabyte, so that the explorers receive every upload; by default tornado drops those above 10 MB.
-        exec "$root/.venv/bin/python" -m dyga.processes "$root/.venv/bin/jupyter-lab" --notebook-dir="$root/notebooks" \
+        exec "$root/.venv/bin/python" -m dyga.processes "$root/.venv/bin/python" -m jupyterlab --notebook-dir="$root/notebooks" \
             --ServerApp.tornado_settings='{"websocket_max_message_size": 1073741824}' "$@" ;;
     *)
         # Options are checked before the long set-up; this needs the standard library alone.

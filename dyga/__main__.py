@@ -146,7 +146,7 @@ def _check(options: argparse.Namespace) -> None:
         config = options.config = make_config(options.profile, options.dataset, variant, seed, options.set)
         check_batch(config)
         name = FOLDERS[options.command].format(variant=variant, seed=config.seed)
-        options.folder = Path(options.folder) if options.folder else _study_folder(config) / name
+        options.folder = Path(options.folder).expanduser() if options.folder else _study_folder(config) / name
         check_writable(options.folder, "--folder")
 
 

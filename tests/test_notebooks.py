@@ -184,6 +184,24 @@ def test_unknown_names_in_a_notebooks_parameters():
         Study(seeds="z")
 
 
+def test_a_study_of_other_variants_shows_and_names_its_own(study, tmp_path, monkeypatch):
+    """The pictures are of EncDiff, which has no anchors, although another variant of the study has."""
+    for name in ("runs", "figures", "data"):
+        shutil.copytree(study / name, tmp_path / name)
+    for path in (tmp_path / "figures").rglob("figure1_anchors.*"):
+        path.unlink()
+    folder = tmp_path / "runs" / "rooms3d-smoke" / "anchoring-seed0"
+    assert dyga("train", "--profile", "smoke", "--variant", "anchoring", "--folder", str(folder)).returncode == 0
+    monkeypatch.chdir(ROOT / "notebooks")
+    shown = []
+    monkeypatch.setattr("IPython.display.display", lambda *objects, **_: shown.extend(objects))
+    own = Study("rooms3d", "smoke", "encdiff,anchoring", "0", root=str(tmp_path), data_dir=str(tmp_path / "data"))
+    run_cells(own, 6)
+    assert not list((tmp_path / "figures").rglob("figure1_anchors.*"))
+    run_cells(own, 7)
+    assert any("factors, variant *EncDiff*)" in str(getattr(each, "data", "")) for each in shown)
+
+
 def test_own_images(tmp_path, monkeypatch, capsys):
     """A folder of real pictures, scanned digits, without factors: what needs factors says so, the rest runs. Three notebooks
     are executed as a user does, the others cell by cell in this process."""

@@ -115,13 +115,15 @@ def image_files(folder: Path) -> list[str]:
 
 
 def check_batch(config: Config) -> None:
-    """ValueError if a batch set by hand is larger than the data set, whose images are counted and not opened. Those of a data
-    set of the Hugging Face library are not counted."""
+    """ValueError for a single image, and if a batch set by hand is larger than the data set. Images are counted and not opened;
+    those of a data set of the Hugging Face library are not counted."""
     kind, _, path = config.dataset.partition(":")
     if config.dataset in DATASETS:
         count = DATASETS[config.dataset].images
     else:
         count = len(image_files(Path(path))) if kind == "folder" else _npz_count(path) if kind == "npz" else 0
+    if count == 1:
+        raise ValueError(f"{config.dataset} has one image: at least 2 are needed")
     if "batch" in parse_changes(config.changes) and count and config.batch > count:
         raise ValueError(
             f"batch={config.batch}: {config.dataset} has {count:,} images; choose a batch of at most that (--set batch=N)"

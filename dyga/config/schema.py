@@ -41,7 +41,7 @@ class Config:
     units: int = setting(20, "number of latent units", 1)
     scalars_per_unit: int = setting(1, "scalars that each unit is a function of", 1, 2)
     unit_hidden: tuple[int, ...] = setting((256, 512), "hidden widths of each unit's MLP", 1)
-    unit_dim: int = setting(32, "dimension of a latent unit", 1)
+    unit_dim: int = setting(32, "dimension of a latent unit", 2)
     normalise_scalars: bool = setting(False, "batch normalisation of the scalars")
     global_pools: bool = setting(False, "each layer's maximum and mean over positions also feed the scalars")
     final_relu: bool = setting(True, "a ReLU after the unit MLPs")

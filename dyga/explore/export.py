@@ -67,11 +67,14 @@ def export(run: Run, folder: Path, half: bool = False) -> Path:
 
 
 def portable(config: Config) -> Config:
-    """The settings without the path of own data: `folder:/home/me/photos` becomes `folder:photos`, also in the identity."""
+    """The settings without the path of own data: `folder:/home/me/photos` becomes `folder:photos`, also in the identity. A folder
+    of the library datasets becomes `hf:./faces`, since `hf:faces` is a name on the hub."""
     if not is_own(config.dataset):
         return config
     kind, _, path = config.dataset.partition(":")
-    dataset = f"{kind}:{path if kind == 'hf' and not Path(path).is_absolute() else Path(path).name}"
+    if Path(path).is_absolute():
+        path = "./" * (kind == "hf") + Path(path).name
+    dataset = f"{kind}:{path}"
     return replace(config, dataset=dataset, data=config.data.replace(config.dataset, dataset, 1))
 
 
@@ -177,7 +180,11 @@ def _decoded(run: Run) -> list[dict]:
 def _limits(run: Run, config: Config) -> list[str]:
     lines = ["The model was trained on this data set only. Another image is decoded as a similar one of this data set."]
     if is_own(config.dataset):
-        place = "on the hub" if config.dataset.startswith("hf:") and "/" in config.dataset else "in the current folder"
+        place = (
+            "on the hub"
+            if config.dataset.startswith("hf:") and not config.dataset.startswith("hf:.")
+            else "in the current folder"
+        )
         lines.append(f"The data are not in this folder. `run.data` looks for them {place}, as {config.dataset}.")
     elif "version" in config.data:
         lines.append("The images are rendered by dyga. They are no images of a published data set.")

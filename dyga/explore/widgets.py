@@ -299,11 +299,11 @@ class AnchorExplorer(Explorer):
 
     def cloud(self, unit: Unit) -> plots.Cloud:
         """The unit's features and anchors in two dimensions, with the values of the factor that it follows."""
-        data = self._run.data
         factor = unit.factors[0] if unit.factors and self._factors is not None else ""
-        values = self._factors[:, data.factor_names.index(factor)] if factor else None
+        values = self._factors[:, self._run.factor_names.index(factor)] if factor else None
+        colours = self._run.data.colours.get(factor) if factor else None  # an exported run may be without its data
         means = self._run.anchors_along(unit.index)[1]
-        return plots.cloud(self._points[:, unit.index], means, values, factor, data.colours.get(factor))
+        return plots.cloud(self._points[:, unit.index], means, values, factor, colours)
 
     def _draw_scatter(self, number: int, anchor: int) -> bytes:
         unit, buffer = self.units[number], io.BytesIO()

@@ -51,8 +51,8 @@ class GaussianAnchors(nn.Module):
 
     All state is in buffers, in the space of the features, so checkpoints contain it. The slots (units, max_anchors) hold
     `weights`, `means`, `axes`, `variances`, `noise` and `intrinsic_dims` as in `Mixture`; `mask` says which slots are in use.
-    Before the first fit none is, and `align` is the identity. The buffers keep their dtype when the module's is changed: small
-    variances would vanish in 16 bits.
+    Before the first fit none is, and `align` is the identity. A module that is changed to 16 bits keeps its anchors as they are:
+    small variances would vanish.
     """
 
     def __init__(self, units: int, dim: int, max_anchors: int = 32, *, start: int = 8, subspace: int = 2) -> None:
@@ -76,7 +76,11 @@ class GaussianAnchors(nn.Module):
         self._read = (-1, False)  # the mask's version, and whether it has anchors
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "GaussianAnchors":
-        return super()._apply(lambda tensor: tensor.to(fn(tensor.new_empty(0)).device), recurse)
+        def keep(tensor: Tensor) -> Tensor:
+            changed = fn(tensor)
+            return tensor.to(changed.device) if changed.is_floating_point() and changed.itemsize < 4 else changed
+
+        return super()._apply(keep, recurse)
 
     @property
     def counts(self) -> Tensor:

@@ -15,7 +15,7 @@ LEAST_NMI = 0.1  # a unit follows a factor only from this NMI on
 SHARE = 0.5  # and only if its NMI is at least this share of the best unit's
 PERMUTATIONS = 5
 MANY = 4  # of more values only the range is said
-READABLE = 0.1  # a factor can be read if DCI's accuracy exceeds the share of the most common value by this
+READABLE = 0.1  # a factor can be read if the accuracy exceeds the most common value's share by this, or by half of what is left
 IMPORTANT = 0.1  # DCI importance from which a unit is named
 
 
@@ -69,7 +69,7 @@ def diagnose(
     sentences = [
         *_factor_sentences(matrix, follows, names),
         *_unfollowed(matrix, labels, follows, names, dci),
-        *_unit_sentences(constant, ~carries.any(axis=1)),
+        *_unit_sentences(constant, ~carries.any(axis=1) & ~_read_by_trees(labels, follows, dci)),
     ]
     return CodeDiagnosis(tuple(sentences), constant, ~carries.any(axis=1), follows, matrix, chance)
 
@@ -98,14 +98,29 @@ def _unfollowed(matrix: np.ndarray, labels: np.ndarray, follows: np.ndarray, nam
             common = np.bincount(labels[:, f]).max() / len(labels)
             accuracy = f"accuracy {dci.accuracy[f]:.2f}, most common value {common:.2f}"
             units = np.flatnonzero(dci.importance[:, f] >= IMPORTANT)
-            if dci.accuracy[f] < common + READABLE:
+            if not _readable(dci.accuracy[f], common):
                 text += f", and all units together predict it little better than chance ({accuracy})"
+            elif len(units) == 1:
+                text += f", but trees read it from {_units(units)}, in finer steps than the NMI's bins ({accuracy})"
             elif len(units):
                 text += f", but it can be read from several together, above all {_units(units)} ({accuracy})"
             else:
                 text += f", but it can be read from many together ({accuracy})"
         sentences.append(text)
     return sentences
+
+
+def _readable(accuracy: float, common: float) -> bool:
+    return accuracy - common >= min(READABLE, (1 - common) / 2)
+
+
+def _read_by_trees(labels: np.ndarray, follows: np.ndarray, dci: DCI | None) -> np.ndarray:
+    """(units,) bool: the units that are important for a factor that no unit follows, but that DCI's trees read."""
+    if dci is None:
+        return np.zeros(len(follows), bool)
+    common = np.array([np.bincount(column).max() for column in labels.T]) / len(labels)
+    read = [_readable(*pair) for pair in zip(dci.accuracy, common, strict=True)]
+    return (dci.importance[:, read & ~follows.any(axis=0)] >= IMPORTANT).any(axis=1)
 
 
 def _unit_sentences(constant: np.ndarray, dead: np.ndarray) -> list[str]:

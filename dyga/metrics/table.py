@@ -103,9 +103,8 @@ def evaluate_with_intervals(
 ) -> Scores:
     """The values of `evaluate`, each with a 95% interval from `low` to `high` and its `chance` level.
 
-    The evaluation's rows are num_train random ones, and num_test for metrics that test; all rows for TAD. A resample is a random
-    part of them, without replacement. Copies of rows, which the bootstrap makes, would be each other's nearest neighbours and
-    could be in both the training and the test rows.
+    A resample is a random part, without replacement, of num_train + num_test random rows; for TAD, of all rows. Copies of rows,
+    which the bootstrap makes, would be each other's nearest neighbours and could be in both the training and the test rows.
     The standard error is the standard deviation over resamples divided by sqrt(k - 1) for parts of 1 / k of the rows (Politis and
     Romano 1994); for halves it is that of the bootstrap. The interval is the value plus and minus Student's quantile times this,
     cut off at 1 and, for scores that are never negative, at 0. The chance level is the score of the same codes with their rows

@@ -34,8 +34,8 @@ def total_auroc_difference(
 
     Each unit is used as a score for each attribute, with the better sign. TAD is the best unit's AUROC minus the second best's,
     summed over the captured attributes. An attribute is captured if its best AUROC is at least 0.75 and its normalised mutual
-    information with any other attribute is at most 0.2. A constant unit has AUROC 0.5, as has the second best if there is one
-    unit.
+    information with any other attribute is at most 0.2. A constant unit has AUROC 0.5. With a single unit, the second best AUROC
+    counts as 0.5.
 
     AUROC is exact by default. `thresholds=11` reproduces the released coarse version, which is biased upward: a right Riemann sum
     over that many thresholds, equally spaced on a unit's range. There, units with a range of at most 0.2 have AUROC 0.5. All rows

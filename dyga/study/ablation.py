@@ -102,7 +102,8 @@ def decoded_scores(run: Run) -> dict[str, float]:
 def named(values: Mapping, factor_names: Sequence[str]) -> dict[str, float]:
     """Those of the `MEASURES` that `values` has, by their titles, and from its `nmi` (units, factors) each factor's best unit and
     that unit's lead."""
-    second, best = np.sort(np.array(values["nmi"]), axis=0)[-2:]
+    nmi = np.array(values["nmi"])
+    second, best = np.sort(np.vstack([np.zeros_like(nmi[:1]), nmi]), axis=0)[-2:]  # a single unit leads by all it has
     row: dict = {title: float(values[name]) for name, title in MEASURES.items() if name in values}
     for name, first, next_best in zip(factor_names, best, second, strict=True):
         row |= {f"best: {name}": float(first), f"lead: {name}": float(first - next_best)}
@@ -146,9 +147,10 @@ def answers(runs: pd.DataFrame, measures: tuple[str, ...]) -> pd.DataFrame:
 
 
 def by_seed(runs: pd.DataFrame, variants: list[str], measures: list[str]) -> pd.DataFrame:
-    """The variants' mean of each measure, for the seeds that all of them have."""
+    """The variants' mean of each measure, for the seeds that all of them have; NaN if a variant lacks the measure."""
     rows = runs[runs["variant"].isin(variants)].groupby("seed")
-    return rows[measures].mean()[rows.size() == len(variants)]
+    means = rows[measures].mean().where(rows[measures].count() == len(variants))
+    return means[rows.size() == len(variants)]
 
 
 REFERENCE_DATASET = "rooms3d"

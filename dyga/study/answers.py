@@ -11,7 +11,7 @@ from dyga import plots
 from dyga.config import Config
 from dyga.provenance import describe, write_atomically
 from dyga.study import ablation, report
-from dyga.study.plan import TABLE, Part, Plan, Question, key, read_plan
+from dyga.study.plan import TABLE, Part, Plan, Question, damaged_table, key, read_plan
 from dyga.study.statistics import holm, stratified_difference, verdict
 
 CSV = TABLE.name
@@ -21,8 +21,13 @@ LEVELS = ("FactorVAE score", "DCI", "completeness", "MIG", "k-NN purity", "inter
 
 
 def read_runs(path: Path) -> pd.DataFrame:
-    """The table of all runs, one row per run and measure; empty if it does not exist yet."""
-    return pd.read_csv(path, dtype=COLUMNS) if path.exists() else pd.DataFrame(columns=list(COLUMNS)).astype(COLUMNS)
+    """The table of all runs, one row per run and measure; empty if it does not exist yet. ValueError if it is damaged."""
+    if not path.exists():
+        return pd.DataFrame(columns=list(COLUMNS)).astype(COLUMNS)
+    try:
+        return pd.read_csv(path, dtype=COLUMNS)[list(COLUMNS)]
+    except (ValueError, KeyError):
+        raise damaged_table(path) from None
 
 
 def differences(runs: pd.DataFrame, part: Part, question: Question) -> dict[str, pd.Series]:
@@ -40,8 +45,8 @@ def answers(runs: pd.DataFrame, plan: Plan) -> pd.DataFrame:
     """One row per question and world, and one for all worlds: the mean paired difference, its 95% interval, p, the p adjusted
     over the part's questions in that world, and the answer.
 
-    Questions are answered together: unless all pairs of a part's questions are there in a world, the adjusted p is missing and
-    the answer is "interim".
+    The questions of a part are answered together: unless all its pairs are there, in all its worlds, the adjusted p is missing
+    and the answer is "interim".
     """
     rows = []
     for part in plan.parts:
@@ -58,7 +63,7 @@ def answers(runs: pd.DataFrame, plan: Plan) -> pd.DataFrame:
                 rows.append(row)
     table = pd.DataFrame(rows, columns=[*rows[0], *(n for n in ("difference", "low", "high", "p") if n not in rows[0])])
     families = table.groupby(["part", "world"], sort=False)
-    complete = families["pairs"].transform("sum") == families["planned"].transform("sum")
+    complete = (table["pairs"] == table["planned"]).groupby(table["part"]).transform("all")
     table["adjusted p"] = families["p"].transform(holm).where(complete)
     table["answer"] = [_answer(row, plan) for row in table.to_dict("records")]
     return table

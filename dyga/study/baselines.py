@@ -42,8 +42,8 @@ def run_baselines(config: Config, folder: Path, data_dir: Path | None = None) ->
             if not path.exists():
                 write_json(path, _measure(fit, config, data))
             results[method] = json.loads(path.read_text())
-        write_json(folder / "metrics.json", results)
         write_json(folder / "provenance.json", describe(dataset=config.dataset, profile=config.profile, seed=config.seed))
+        write_json(folder / "metrics.json", results)
     return results
 
 
@@ -63,7 +63,7 @@ def _pooled(images: np.ndarray) -> np.ndarray:
 
 
 def _sample(config: Config, images: LazyImages) -> np.ndarray:
-    """10,000 pooled training images, drawn by the run's seed; not those of the evaluation."""
+    """At most 10,000 pooled images, drawn by the run's seed; some of them are also in the evaluation."""
     rows = sample_rows(len(images), min(10_000, config.evaluation_images, len(images)), seed=config.seed + 1)
     return np.concatenate([_pooled(images[rows[i : i + 500]]) for i in range(0, len(rows), 500)])
 

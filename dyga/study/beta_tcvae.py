@@ -11,8 +11,8 @@ from torch import Tensor, nn
 class BetaTCVAE(nn.Module):
     """A VAE whose latents' total correlation weighs `beta` times: images (batch, 3, size, size) in [-1, 1] -> `latents` numbers.
 
-    The encoder has the feature extractor's convolutions. The decoder mirrors them but for the first, so that it reconstructs
-    the image averaged over that one's stride: in the quick profile the 16x16 image that the diffusion learns too.
+    The encoder has the feature extractor's convolutions. The decoder mirrors all but the first of them. It reconstructs
+    the image averaged over squares of the first convolution's stride: 16x16 pixels in the quick profile.
     """
 
     def __init__(

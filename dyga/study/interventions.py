@@ -52,10 +52,10 @@ def train_factor_classifier(config: Config, folder: Path, data_dir: Path | None 
             optimiser.step()
         rows = np.random.default_rng(step_seed(0, steps, stream=2)).integers(len(data.images), size=1_000)
         right = read(classifier.eval(), data.images[rows]) == data.factors[rows]
-        save_model(folder / "model.safetensors", classifier)
         accuracy = dict(zip(data.factor_names, right.mean(axis=0).tolist(), strict=True))
         seconds = round(time.monotonic() - start, 1)
         write_json(folder / "provenance.json", describe(accuracy=accuracy, seconds=seconds))
+        save_model(folder / "model.safetensors", classifier)
 
 
 def _soften(images: Tensor, generator: torch.Generator) -> Tensor:

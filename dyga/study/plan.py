@@ -85,8 +85,16 @@ def in_table(root: Path) -> set[tuple[str, str, int, int]]:
     """The keys of the runs in the table of `root`. They are done, also if they were made elsewhere and have no folder here."""
     if not (root / TABLE).exists():
         return set()
-    with (root / TABLE).open(newline="") as file:
-        return {(row["world"], row["variant"], int(row["seed"]), int(row["steps"])) for row in csv.DictReader(file)}
+    try:
+        with (root / TABLE).open(newline="") as file:
+            return {(row["world"], row["variant"], int(row["seed"]), int(row["steps"])) for row in csv.DictReader(file)}
+    except (KeyError, TypeError, ValueError, csv.Error):
+        raise damaged_table(root / TABLE) from None
+
+
+def damaged_table(path: Path) -> ValueError:
+    """The error for a file that is not a table of runs."""
+    return ValueError(f"{path}: damaged, or no table of planned runs; its columns are world, variant, seed, steps, commit, ...")
 
 
 def forecast(plan: Plan, root: Path, workers: int) -> str:

@@ -1,6 +1,7 @@
 """Makes one planned run: python -m dyga.study.plan_worker WORLD PROFILE VARIANT SEED DATA_DIR FOLDER (DATA_DIR may be '')."""
 
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 from dyga.config import make_config
@@ -14,12 +15,15 @@ if __name__ == "__main__":
     world, profile, variant, seed, data_dir, place = sys.argv[1:]
     folder = Path(place)
     try:
-        with locked(folder, patience=0, name=".plan.lock"):
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(locked(folder, patience=0, name=".plan.lock"))
+            except InUse as error:  # another process makes this run, so nothing is left to do
+                print(error)
+                raise SystemExit(0) from None
             if not (folder / MEASURED).exists():
                 from dyga.study.plan_runs import make_run
 
                 make_run(make_config(profile, world, variant, int(seed)), folder, Path(data_dir) if data_dir else None)
-    except InUse as error:  # another process makes this run, so nothing is left to do
-        print(error)
     except KeyboardInterrupt:
         end_interrupted()

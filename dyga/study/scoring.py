@@ -84,6 +84,8 @@ def score_file(
     """
     values = _read(codes, ("codes", "latents"))[0]
     _check_codes(codes, values)
+    if values.dtype.kind != "f":  # differences of booleans and of small integers are not what they seem
+        values = values.astype(float)
     labels, names = _known(dataset) if factors is None else _read_factors(factors)
     where = dataset if factors is None else factors
     if len(values) != len(labels):
@@ -109,7 +111,7 @@ def score_file(
         raise ValueError(f"{codes} has {len(values):,} rows: too few, since {needed}")
     small = (values.std(axis=0) < MIN_STD) & (np.ptp(values, axis=0) > 0)
     if small.any():
-        notes.append(f"{small.sum()} units have a standard deviation below {MIN_STD}: the FactorVAE score's protocol drops them.")
+        notes.append(f"The FactorVAE score's protocol drops units with a standard deviation below {MIN_STD}: {small.sum()} here.")
     binary = all(len(np.unique(column)) == 2 for column in labels.T)
     chosen = [name for name in metrics.table.AVAILABLE if name != "tad" or binary]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -146,11 +148,16 @@ def _read(path: Path, keys: Sequence[str]) -> tuple[np.ndarray, list[str]]:
 
 
 def _read_csv(path: Path) -> tuple[np.ndarray, list[str]]:
-    """Numbers separated by commas. A first line that holds other words is the header."""
+    """Numbers separated by commas. A first line that holds other words is the header. ValueError for what pandas writes with an
+    index, or with numbers as a header."""
     with path.open(encoding="utf-8-sig") as stream:
         first = [cell.strip().strip('"') for cell in stream.readline().split(",")]
     if first == [""]:
         raise ValueError("it is empty")
+    if not first[0]:
+        raise ValueError("its first column has no name, as an index: write it without one (pandas: index=False)")
+    if len(first) > 3 and first == [str(number) for number in range(len(first))]:
+        raise ValueError("its first line is 0, 1, 2, ..., as a header: name the columns or delete the line")
     try:
         header = not [float(cell) for cell in first]
     except ValueError:
@@ -277,7 +284,8 @@ def released_anchors(path: Path, features: np.ndarray):
         _check_numbers(path, array)
     total = int(counts.sum())
     if counts.shape != (units,) or counts.min() < 1 or counts.dtype.kind not in "iu":
-        raise ValueError(f"{path}: K must be {units} numbers of at least 1, one per unit; it has shape {counts.shape}")
+        found = f"it is {counts.dtype} {counts.shape}, its smallest value {counts.min()}"
+        raise ValueError(f"{path}: K must be {units} integers of at least 1, one per unit; {found}")
     if means.shape != (total, dim) or sigma.shape != (total, dim, dim) or pi.shape != (total,):
         wanted = f"({total}, {dim}), ({total}, {dim}, {dim}) and ({total},)"
         raise ValueError(f"{path}: means, sigma and pi must be {wanted}; they are {means.shape}, {sigma.shape} and {pi.shape}")

@@ -54,8 +54,8 @@ def paired_difference(scores: Sequence[float], reference: Sequence[float], level
 
 
 def stratified_difference(strata: Sequence[np.ndarray], level: float = 0.95) -> PairedDifference:
-    """The mean of several strata's mean differences, as worlds', each given by its differences (seeds,). The variance is pooled
-    from the deviations within strata. One stratum gives the paired t test.
+    """The mean over strata, such as worlds, of their mean differences. Each stratum is an array of differences (seeds,). The
+    variance is pooled from the deviations within strata. One stratum gives the paired t test.
 
     Without two differences in a stratum the interval is infinite. ValueError unless all differences are finite and each stratum
     has one.

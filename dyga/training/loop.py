@@ -49,9 +49,11 @@ def train(
     during the training. An interrupted run continues from its last checkpoint; a complete run yields nothing. `extensions` are
     the user's own, beside those that `config` switches on. Under `accelerate launch` or `torchrun` every process takes its share
     of each batch, and the first process writes. ValueError if the folder holds a run of other data or settings, if a vq first
-    stage is missing or of other data or settings, and for fewer than 20 labelled images.
+    stage is missing or of other data or settings, and for fewer than 2 images or 20 labelled ones.
     """
     data = load_dataset(config.dataset, data_dir, config.image_size)
+    if len(data.images) < 2:
+        raise ValueError(f"{config.dataset} has one image: at least 2 are needed")
     if data.factors is not None and len(data.images) < 20:
         raise ValueError(f"{config.dataset}: {len(data.images)} images with labels; the metrics need at least 20 (or no labels)")
     config = replace(config, data=data.identity, extensions=tuple(type(extension).__name__ for extension in extensions))

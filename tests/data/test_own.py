@@ -6,6 +6,7 @@ import zipfile
 
 import numpy as np
 import pytest
+from conftest import save_images
 from PIL import Image
 
 from dyga import load_run
@@ -402,6 +403,12 @@ def test_a_small_labelled_folder_is_trained_and_measured(labelled, tmp_path, cap
     json.dumps(scores)
     measured = run_baselines(config, tmp_path / "study" / "baselines-seed0", tmp_path)
     assert {values["num_train"] for values in measured.values()} == {200}
+
+
+def test_one_picture_is_refused_before_training(tmp_path):
+    config = make_config("smoke", f"folder:{save_images(tmp_path / 'one', [5])}")
+    with pytest.raises(ValueError, match="has one image: at least 2 are needed"):
+        check_batch(config)
 
 
 def test_labels_of_very_few_pictures_are_refused_before_training(folder, tmp_path):

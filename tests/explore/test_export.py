@@ -132,7 +132,7 @@ def test_an_export_of_own_pictures_tells_no_path_and_finds_them_again(tmp_path, 
         ("rooms3d", "rooms3d"),
         ("npz:/home/me/set.npz", "npz:set.npz"),
         ("hf:owner/name", "hf:owner/name"),
-        ("hf:/data/saved", "hf:saved"),
+        ("hf:/data/saved", "hf:./saved"),
     ],
 )
 def test_portable_settings_have_no_path(dataset, expected):

@@ -139,6 +139,10 @@ def test_a_run_without_evaluation_says_so(study, tmp_path):
     with pytest.raises(ValueError, match="has no codes"):
         _ = run.projection
     assert run.decode(run.encode(run.data.images[:1]), steps=1).shape == (1, 64, 64, 3)  # its first stage came with it
+    result = evaluate(run)
+    (copy / "codes.safetensors").unlink()
+    evaluate(load_run(copy))
+    assert load_run(copy).projection["codes"].shape == (result["images"], 8)
 
 
 @pytest.fixture(scope="module")

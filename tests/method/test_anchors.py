@@ -252,6 +252,7 @@ def test_a_change_of_the_modules_dtype_keeps_the_anchors(dtype):
     for name, value in anchors.state_dict().items():
         assert torch.equal(changed.state_dict()[name], value)
     assert torch.equal(changed.assign(features), anchors.assign(features))
+    assert changed.double().means.dtype == torch.float64  # more bits are no loss
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

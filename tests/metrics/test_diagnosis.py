@@ -64,6 +64,26 @@ def test_factors_that_no_unit_follows():
     assert "together" not in " ".join(metrics.diagnose(codes, factors, NAMES, **SIZES).sentences)
 
 
+def test_a_rare_value_that_is_read_perfectly_is_not_called_chance():
+    _, factors, rng = world()
+    rare = (rng.random(len(factors)) < 0.05).astype(int)
+    key = rng.integers(2, size=len(factors))
+    codes = np.stack([key, key ^ rare, factors[:, 2]], axis=1) + 0.01 * rng.normal(size=(len(factors), 3))
+    factors = np.stack([rare, factors[:, 2]], axis=1)
+    dci = metrics.dci(codes, factors, num_train=1_000, num_test=500, estimator="lightgbm")
+    found = metrics.diagnose(codes, factors, NAMES[:2], dci=dci, **SIZES)
+    assert dci.accuracy[0] > 0.99 and "but it can be read from several together, above all units 0 and 1" in found.sentences[1]
+
+
+def test_a_unit_that_an_outlier_hides_from_the_nmi_is_named():
+    codes, factors, _ = world()
+    codes[0, 0] = 1e6
+    dci = metrics.dci(codes, factors, num_train=1_000, num_test=500, estimator="lightgbm")
+    found = metrics.diagnose(codes, factors, NAMES, dci=dci, **SIZES).sentences
+    assert "no unit follows floor_hue" in found[1] and "but trees read it from unit 0, in finer steps" in found[1]
+    assert "no factor" not in " ".join(found)
+
+
 def test_bad_input():
     codes, factors, _ = world(100)
     with pytest.raises(ValueError, match="factor_names has 2 names, but there are 3 factors"):

@@ -62,6 +62,18 @@ def test_a_mean_effect_averages_seed_by_seed():
     assert counts["anchoring, mean of the three below"] == 2 and counts["anchoring"] == 3
 
 
+def test_a_missing_value_of_one_variant_leaves_no_mean_of_the_others():
+    runs = made_up(encdiff=0.5, full=0.7)
+    runs.loc[(runs["variant"] == "full") & (runs["seed"] == 4), "DCI"] = np.nan
+    means = ablation.by_seed(runs, ["encdiff", "full"], ["DCI"])["DCI"]
+    assert np.isnan(means[4]) and means[[5, 7]].between(0.57, 0.63).all()
+
+
+def test_a_single_unit_leads_by_all_it_has():
+    row = ablation.named({"nmi": [[0.5, 0.0]]}, ["scale", "shape"])
+    assert row == {"best: scale": 0.5, "lead: scale": 0.5, "best: shape": 0.0, "lead: shape": 0.0}
+
+
 def test_seeds_that_only_one_side_has_do_not_count():
     runs = made_up(encdiff=0.5, anchoring=0.7)
     few = runs[(runs["variant"] == "encdiff") | (runs["seed"] == 4)]

@@ -78,6 +78,15 @@ def test_every_form_of_file_gives_the_same_scores(files, quick):
     assert "(300, 4, 3) are reduced to each unit's first principal component" in scored.text()
 
 
+def test_booleans_and_small_integers_are_numbers(files, tmp_path, quick):
+    codes = world()[0]
+    wide = np.sign(codes - np.median(codes, axis=0))
+    for name, values in {"bits": codes > 1, "bytes": (100 * wide).astype(np.int8), "wide": 100 * wide}.items():
+        np.save(tmp_path / f"{name}.npy", values)
+    found = {name: scoring.score_file(tmp_path / f"{name}.npy", files / "factors.npy") for name in ("bits", "bytes", "wide")}
+    assert found["bytes"].table.equals(found["wide"].table) and found["bits"].table["value"].notna().all()
+
+
 def test_sizes_follow_from_the_rows_and_are_said(files, quick):
     scored = scoring.score_file(files / "codes.npy", files / "factors.npy")
     assert "15,000 rows are asked for, 300 are there: 200 for training, 100 for tests." in scored.text()
@@ -88,7 +97,7 @@ def test_sizes_follow_from_the_rows_and_are_said(files, quick):
 def test_units_that_the_factor_vae_score_drops_are_said(files, tmp_path, quick):
     np.save(tmp_path / "small.npy", 0.01 * world()[0])
     text = scoring.score_file(tmp_path / "small.npy", files / "factors.npy").text()
-    assert "3 units have a standard deviation below 0.05: the FactorVAE score's protocol drops them" in text
+    assert "The FactorVAE score's protocol drops units with a standard deviation below 0.05: 3 here." in text
     assert "deviation" not in scoring.score_file(files / "codes.npy", files / "factors.npy").text()
 
 
@@ -171,7 +180,7 @@ def test_wrong_gaussians(tmp_path, files):
     path, arguments = tmp_path / "g.npz", (files / "epoch=000100.npz", files / "factors.npy")
     for changes, message in {
         "no such key": ({"pi": None}, "no key pi; its keys are means, sigma, K"),
-        "units": ({"K": np.array([2, 3])}, "K must be 4 numbers of at least 1"),
+        "units": ({"K": np.array([2, 3])}, "K must be 4 integers of at least 1, one per unit; it is int64 (2,)"),
         "shape": ({"pi": np.ones(4)}, "means, sigma and pi must be (5, 3), (5, 3, 3) and (5,)"),
         "nan": ({"pi": np.full(5, np.nan)}, "has 5 NaN or infinite values"),
     }.values():
@@ -200,6 +209,8 @@ WRONG_CODES = {
     "words.csv": ("a,b\n1,2\n1,x\n", "could not convert string 'x' to float64"),
     "ragged.csv": ("1,2\n1\n", "cannot be read: the number of columns changed from 2 to 1"),
     "empty.csv": ("", "cannot be read: it is empty"),
+    "index.csv": (",0,1\n0,.5,.2\n", "its first column has no name, as an index: write it without one"),
+    "numbered.csv": ("0,1,2,3\n.5,.2,.1,.4\n", "its first line is 0, 1, 2, ..., as a header: name the columns or delete"),
 }
 WRONG_FACTORS = {
     "key.npz": ({"labels": FACTORS}, "it has no key factors; its keys are labels"),
