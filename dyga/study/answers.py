@@ -113,6 +113,11 @@ def missing_runs(runs: pd.DataFrame, planned: Part | Plan) -> list[Config]:
     return [config for config in planned.configs() if key(config) not in there]
 
 
+def answered_parts(runs: pd.DataFrame, plan: Plan) -> list[Part]:
+    """The parts with questions, all of whose runs are done."""
+    return [part for part in plan.parts if part.questions and not missing_runs(runs, part)]
+
+
 def section(runs: pd.DataFrame, plan: Plan) -> str:
     """The results as Markdown: how many runs there are; for each complete part its answers, in words and as a table, and its
     scores."""
@@ -162,9 +167,9 @@ def _markdown(frame: pd.DataFrame) -> list[str]:
 
 
 def figure(runs: pd.DataFrame, plan: Plan) -> Figure:
-    """Every seed's difference, and the intervals, for the questions of the plan."""
+    """Every seed's difference, and the intervals, for the questions that are answered."""
     found, points = answers(runs, plan), {}
-    for part in plan.parts:
+    for part in answered_parts(runs, plan):
         points |= {f"{question.name} ({question.measure})": differences(runs, part, question) for question in part.questions}
     labels = found["question"] + " (" + found["measure"] + ")"
     columns = found.set_index("world")[["difference", "low", "high"]]
@@ -173,12 +178,12 @@ def figure(runs: pd.DataFrame, plan: Plan) -> Figure:
 
 
 def write(folder: Path) -> None:
-    """From `folder`/study.csv: the section "The study" of README.md, which replaces an older one; and when all planned runs are
-    done, the figure study.png and the table study_answers."""
+    """From `folder`/study.csv: the section "The study" of README.md, which replaces an older one; and when all runs of a part with
+    questions are done, the figure study.png and the table study_answers."""
     runs, plan = read_runs(folder / CSV), read_plan()
     page = folder / "README.md"
     text = page.read_text() if page.exists() else "# Results\n"
-    if not missing_runs(runs, plan):
+    if answered_parts(runs, plan):
         origin = describe(run="the study's plan", commits=sorted(runs["commit"].unique()))
         report.write_figure(figure(runs, plan), folder / "study", origin)
         report.write_table(answers(runs, plan), folder / "study_answers", "Answers of the study's plan", origin)
@@ -188,7 +193,7 @@ def write(folder: Path) -> None:
 def with_section(page: str, runs: pd.DataFrame, plan: Plan) -> str:
     """A page whose section "The study" says what the runs say."""
     text = f"## The study\n\n{section(runs, plan)}\n"
-    if not missing_runs(runs, plan):
+    if answered_parts(runs, plan):
         text += "\n![Every seed's difference, and 95% intervals](study.png)\n"
     if len(runs):
         text += f"\nEvery number of every run: [{CSV}]({CSV}).\n"
