@@ -46,7 +46,7 @@ FIGURES += [
 ]
 FIGURES += ["metric_curves", "figure2b_anchor_selection", "figure1_anchors", "figure3_interchange", "figure4_attention"]
 FIGURES += ["ablation_differences", "unit_cards"]
-if not answers.missing_runs(answers.read_runs(ROOT / "figures" / "reference" / answers.CSV), read_plan()):
+if answers.answered_parts(answers.read_runs(ROOT / "figures" / "reference" / answers.CSV), read_plan()):
     FIGURES.append("planned_differences")
 TABLES = [
     "paired",
