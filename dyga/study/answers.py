@@ -178,8 +178,8 @@ def figure(runs: pd.DataFrame, plan: Plan) -> Figure:
 
 
 def write(folder: Path) -> None:
-    """From `folder`/study.csv: the section "The study" of README.md, which replaces an older one; and when all runs of a part with
-    questions are done, the figure study.png and the table study_answers."""
+    """From `folder`/study.csv: the section "The study" of README.md, which replaces an older one; and as soon as a question is
+    answered, the figure study.png and the table study_answers."""
     runs, plan = read_runs(folder / CSV), read_plan()
     page = folder / "README.md"
     text = page.read_text() if page.exists() else "# Results\n"
