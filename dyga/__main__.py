@@ -159,7 +159,7 @@ def train(options: argparse.Namespace) -> None:
     from dyga.training.gradients import make_accelerator
     from dyga.training.loop import train
 
-    config, main_process = options.config, make_accelerator(options.config).is_main_process
+    config, main_process = options.config, make_accelerator().is_main_process
     folder = options.folder
     with tqdm(
         total=config.steps, desc=folder.name, mininterval=10, delay=1, ascii=True, unit="step", disable=not main_process

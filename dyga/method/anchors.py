@@ -101,16 +101,16 @@ class GaussianAnchors(nn.Module):
         return self.mixture().parameter_counts().sum(1) + self.counts - 1
 
     def mixture(self) -> Mixture:
-        """The fitted mixtures in float64, in the features' own space."""
-        tiny = torch.finfo(torch.float32).tiny
+        """The fitted mixtures in float64, in the features' own space; on the CPU if the anchors' device has no float64."""
+        tiny, device = torch.finfo(torch.float32).tiny, _exact(self.means.device)
         return Mixture(
-            weights=self.weights.double(),
-            means=self.means.double(),
-            axes=self.axes.double(),
-            variances=self.variances.double().clamp_min(tiny),
-            noise=self.noise.double().clamp_min(tiny),
-            intrinsic_dims=self.intrinsic_dims,
-            mask=self.mask,
+            weights=self.weights.to(device).double(),
+            means=self.means.to(device).double(),
+            axes=self.axes.to(device).double(),
+            variances=self.variances.to(device).double().clamp_min(tiny),
+            noise=self.noise.to(device).double().clamp_min(tiny),
+            intrinsic_dims=self.intrinsic_dims.to(device),
+            mask=self.mask.to(device),
             ambient=self.dim,
         )
 
@@ -144,7 +144,7 @@ class GaussianAnchors(nn.Module):
         for name, value, least in (("iterations", iterations, 1), ("bins", bins, 2)):
             if value < least:
                 raise ValueError(f"{name} must be at least {least}, got {value}")
-        device = self.means.device
+        device = _exact(self.means.device)
         points, others = coreset(features.to(device), None if scalars is None else scalars.to(device), bins)
         frame = Frame.of(points, least=self.subspace)
         rows, held_out = Rows.of(frame.transform(points)), HeldOut(linear_terms(frame.transform(others)), len(features))
@@ -211,7 +211,7 @@ class GaussianAnchors(nn.Module):
         shifted, weight = self._align(features, strength, form)
         norm = torch.linalg.vector_norm(features, dim=-1)
         shift = torch.linalg.vector_norm(shifted - features, dim=-1) / norm.clamp_min(torch.finfo(norm.dtype).tiny)
-        arrays = (shift, weight.expand(shift.shape), (shift > 1e-3).double().mean(0))
+        arrays = (shift, weight.expand(shift.shape), (shift > 1e-3).float().mean(0))
         return Diagnosis(*(array.cpu().double().numpy() for array in arrays))
 
     def nearest_means(self, features: Tensor) -> Tensor:
@@ -231,11 +231,11 @@ class GaussianAnchors(nn.Module):
         """Log of weight times density, (units, rows, max_anchors), chunk of rows by chunk of rows."""
         mixture = self.mixture()
         for chunk in features.detach().split(CHUNK):
-            yield log_joint(linear_terms(chunk.transpose(0, 1).double()), mixture)
+            yield log_joint(linear_terms(chunk.transpose(0, 1).to(mixture.means.device).double()), mixture)
 
     @torch.no_grad()
     def _most_responsible(self, features: Tensor) -> Tensor:
-        return torch.cat([joint.argmax(-1).T for joint in self._log_joints(features)])
+        return torch.cat([joint.argmax(-1).T for joint in self._log_joints(features)]).to(features.device)
 
     def _check(self, features: Tensor) -> None:
         if not isinstance(features, Tensor):
@@ -249,6 +249,11 @@ class GaussianAnchors(nn.Module):
         self._check(features)
         if not self.fitted:
             raise ValueError("the anchors have not been fitted: call fit(features) first")
+
+
+def _exact(device: torch.device) -> torch.device:
+    """Where mixtures of a device are computed: on it, or on the CPU for Apple's MPS, which has no float64."""
+    return torch.device("cpu") if device.type == "mps" else device
 
 
 def _check_finite(values: Tensor, name: str) -> None:

@@ -13,29 +13,33 @@ from dyga.method import LatentUnitDiffusion
 from dyga.seeds import step_seed
 
 
-def make_accelerator(config: Config) -> Accelerator:
-    """The device of this process: its GPU in the configured precision, or the CPU in float32."""
-    on_gpu = torch.cuda.is_available()
+def make_accelerator() -> Accelerator:
+    """The device of this process: its GPU, or the CPU."""
     # Batch statistics belong to each process and anchors are equal in all: no buffer synchronisation is needed.
     exchange = DistributedDataParallelKwargs(broadcast_buffers=False)
-    precision = "bf16" if on_gpu and config.precision == "bfloat16" else "no"
     # Given explicitly, or an environment variable of accelerate would divide the gradients.
     every_step = GradientAccumulationPlugin(num_steps=1)
+    # Accelerate keeps one precision for the whole process, so `Gradients` sets it for each model.
     return Accelerator(
-        cpu=not on_gpu, mixed_precision=precision, kwargs_handlers=[exchange], gradient_accumulation_plugin=every_step
+        cpu=not torch.cuda.is_available(),
+        mixed_precision="no",
+        kwargs_handlers=[exchange],
+        gradient_accumulation_plugin=every_step,
     )
 
 
 class Gradients:
     """Computes the gradients of `model` for this process's share of each batch.
 
-    `wrapped` is the model as accelerate prepared it; with one process it is the model itself. When a GPU runs out of memory, the
-    micro-batch is halved and the step is computed again.
+    `wrapped` is the model as accelerate prepared it; with one process it is the model itself. A GPU computes in the configured
+    precision (`half` is bfloat16, by autocast), the CPU in float32. When a GPU runs out of memory, the micro-batch is halved and
+    the step is computed again.
     """
 
     def __init__(self, config: Config, model: LatentUnitDiffusion, wrapped: torch.nn.Module, accelerator: Accelerator):
         self.config, self.model, self.wrapped, self.accelerator = config, model, wrapped, accelerator
         self.rank, self.device = accelerator.process_index, accelerator.device
+        self.half = self.device.type == "cuda" and config.precision == "bfloat16"
         self.micro_batch = config.batch // accelerator.num_processes
 
     def compute(self, step: int, images: Tensor, latents: Tensor) -> tuple[dict[str, Tensor], Tensor]:
@@ -61,11 +65,12 @@ class Gradients:
         parts = list(zip(images.split(self.micro_batch), latents.split(self.micro_batch), strict=True))
         for number, part in enumerate(parts, 1):
             with nullcontext() if number == len(parts) else self.accelerator.no_sync(self.wrapped):
-                loss = self.wrapped(*part, noise)
+                with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
+                    loss = self.wrapped(*part, noise)
                 share = len(part[0]) / len(images)
                 self.accelerator.backward(loss.total * share if share < 1 else loss.total)
             for name, value in {"loss": loss.total.detach(), **loss.terms}.items():
                 losses[name] = losses.get(name, 0) + share * value
             scalars = loss.scalars.unflatten(1, (loss.features.shape[1], -1))
-            points.append(torch.cat([scalars, loss.features], dim=-1))
+            points.append(torch.cat([scalars.float(), loss.features], dim=-1))
         return losses, torch.cat(points)

@@ -60,7 +60,7 @@ def train(
     if config.first_stage == "vq":  # the run is trained on its latents
         first_stage = check_first_stage(folder.parent / FIRST_STAGE, config)
         config = replace(config, first_stage_digest=digest(first_stage.read_bytes()))
-    accelerator = make_accelerator(config)
+    accelerator = make_accelerator()
     with locked(folder) if accelerator.is_main_process else nullcontext():
         check_made_of(folder / "config.json", asdict(config))
         accelerator.wait_for_everyone()

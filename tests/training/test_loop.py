@@ -232,11 +232,27 @@ def test_a_checkpoint_of_another_number_of_processes_is_refused(tmp_path):
 
 def test_accelerates_environment_does_not_divide_the_gradients(monkeypatch):
     monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4")
-    assert training.make_accelerator(TINY).gradient_accumulation_steps == 1
+    assert training.make_accelerator().gradient_accumulation_steps == 1
+
+
+def test_each_model_has_its_own_precision(tmp_path):
+    """bfloat16 on the CPU, as a GPU would use it; the gradients stay in float32."""
+    found = {}
+    for half in (True, False):
+        run = training.Training(TINY, tmp_path, load_dataset(), training.make_accelerator())
+        run.gradients.half = half
+        batch = next(run.batches.along([run._rows(0)]))
+        losses, points = run.gradients.compute(0, *batch)
+        run._remember(points)
+        gradients = [weight.grad for weight in run.model.parameters() if weight.grad is not None]
+        assert all(gradient.dtype == torch.float32 and gradient.isfinite().all() for gradient in gradients)
+        found[half] = losses["loss"].item(), torch.cat([gradient.flatten() for gradient in gradients])
+    assert found[True][0] != found[False][0] and found[True][0] == pytest.approx(found[False][0], rel=0.02)
+    assert torch.cosine_similarity(found[True][1], found[False][1], dim=0) > 0.98
 
 
 def test_out_of_memory_means_smaller_micro_batches_and_no_room_at_all_is_said(tmp_path, capsys):
-    run = training.Training(TINY, tmp_path, load_dataset(), training.make_accelerator(TINY))
+    run = training.Training(TINY, tmp_path, load_dataset(), training.make_accelerator())
     whole, sizes, room = run.gradients._in_parts, [], 5
 
     def small_machine(step, *batch):
