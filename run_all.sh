@@ -55,7 +55,14 @@ set_up() (
     cd "$root"
     stamp=.venv/requirements.sha256
     wanted=$({ cat requirements.lock pyproject.toml; echo "$root"; } | cksum)  # a clone that was copied is set up again
-    [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ] && exit
+    is_done() { [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; }
+    is_done && exit
+    if command -v flock >/dev/null; then  # one set-up at a time
+        mkdir -p .venv
+        exec 9> .venv/lock
+        flock --nonblock 9 || { echo "Waiting for another set-up of .venv ..."; flock 9; }
+        is_done && exit
+    fi
     echo "Setting up .venv from requirements.lock (a few minutes, some gigabytes; once) ..."
     .venv/bin/python -m pip --version >/dev/null 2>&1 || "$python" -m venv .venv || fail "python -m venv failed (Debian: apt install python3-venv)" 1
     quiet=(--quiet --disable-pip-version-check)
