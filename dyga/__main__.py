@@ -89,7 +89,7 @@ def _options() -> list[tuple[str, str, dict]]:
     run = _study_folder(make_config()) / "pruned-seed0"
     profile, variant, runs = ", ".join(PROFILES), ", ".join(VARIANTS), " ".join(FOLDERS)
     a_set = "change a setting; may be repeated ('dyga settings' lists all)"
-    a_suite = "also print every metric, DCI by this estimator"
+    a_suite = "also print the eight standard metrics, DCI by this estimator"
     return [
         ("bench", "what", dict(choices=["anchors", "explorers", "train"], help="what to measure")),
         ("bench", "--sizes", dict(default="2000,10000,48000,480000", help="anchors: numbers of feature rows")),
@@ -195,7 +195,7 @@ def baselines(options: argparse.Namespace) -> None:
 
 
 def evaluate(options: argparse.Namespace) -> None:
-    """Measure a trained run: codes and metrics.json; with --suite print every metric there is."""
+    """Measure a trained run: codes and metrics.json; with --suite print the eight standard metrics."""
     from dyga.explore.run import load_run
     from dyga.study.evaluation import evaluate, suite
 

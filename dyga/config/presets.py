@@ -49,7 +49,7 @@ QUICK: dict[str, tuple[Any, str]] = {
     "temperature": (0.0, "units determine a rendered image, so initial noise only blurs it: 1 dB of PSNR"),
     "precision": ("float32", "CPUs compute in float32"),
     "evaluation_images": (20_000, "the protocols draw 15,000 images"),
-    "dci_estimator": ("lightgbm", "nearly the same values in a thirtieth of the time"),
+    "dci_estimator": ("lightgbm", "nearly the same values in a fortieth of the time"),
     "classifier_steps": (200, "reads five factors of rooms3d without error, orientation in 98% of the images"),
     "intervention_images": (64, "64 traversals and 64 interchanges per factor take 15 seconds"),
     "generated_images": (2_000, "half a minute per run; a distance from so few images is biased upward"),

@@ -28,8 +28,8 @@ GRID_SIZE = 201  # points on a unit's traversal grid, hence positions of a slide
 
 
 class Unit(NamedTuple):
-    """A latent unit: its index, the one or two factors that it follows, the best first, and its NMI with them. Both are empty if
-    the data set has no factors."""
+    """A latent unit: its index, the factor with which it has the highest NMI, a second one if that NMI is at least .1 and half of
+    the highest, and its NMI with them. Both are empty if the data set has no factors."""
 
     index: int
     factors: tuple[str, ...] = ()
@@ -159,7 +159,7 @@ class Run:
         """Decode features (n, units, dim) to images (n, size, size, 3) uint8, all from the same initial noise, whose standard
         deviation is `temperature` (None: the setting of this name). With 0, `seed` has no effect.
 
-        ValueError if the shape is wrong or a value is not finite.
+        ValueError if the shape is wrong, a value is not finite, or `steps` is not from 1 to 1,000.
         """
         features = np.asarray(features, dtype=np.float32)
         expected = (self.config.units, self.config.unit_dim)
@@ -201,7 +201,7 @@ class Run:
         return [named_unit(u, nmi[u], self.factor_names) for u in order if active[u]]
 
     def following(self, unit: Unit) -> list[int]:
-        """The indices of `unit` and of all active units that follow one of its factors best. Without factors: only `unit`
+        """The indices of `unit` and of all active units whose best factor is one of its factors. Without factors: only `unit`
         itself."""
         same = (other.index for other in self.active_units if set(other.factors[:1]) & set(unit.factors))
         return sorted({unit.index, *same})
@@ -221,7 +221,7 @@ class Run:
 
     def assign(self, features: np.ndarray) -> np.ndarray:
         """The slot, 0 to max_anchors - 1, of the anchor that is most responsible for each of the features (n, units, dim): (n,
-        units) int64. Slots are not the numbers of `anchors_along`."""
+        units) int64. Slots are not the numbers of `anchors_along`. ValueError in a run without anchors."""
         return self.anchors.assign(torch.from_numpy(features).to(self.device)).cpu().numpy()
 
     def grid_indices(self, features: np.ndarray) -> np.ndarray:
@@ -253,8 +253,8 @@ class Run:
         return self.decode(features, steps, seed)
 
     def traverse(self, image: np.ndarray, unit: int, count: int = 8, steps: int | None = None, seed: int = 0) -> np.ndarray:
-        """Vary one unit of `image` (size, size, 3) along its range and keep the others fixed: `count` images. ValueError for an
-        unknown unit."""
+        """Vary one unit of `image` (size, size, 3) along its range and keep the others fixed: (count, size, size, 3).
+        ValueError for an unknown unit, and as in `encode` and `decode`."""
         self._check_units([unit])
         return self.decode(self.traversal_features(self.encode(image[None])[0], unit, count), steps, seed)
 
@@ -270,7 +270,8 @@ class Run:
     ) -> np.ndarray:
         """Latent interchange (paper, Figure 3): decode `source` with `units` replaced by those of `target`.
 
-        Both are one image (size, size, 3) or n images, and so is the result. ValueError for an unknown unit.
+        Both are one image (size, size, 3) or n images, and so is the result. ValueError for an unknown unit, and as in `encode`
+        and `decode`.
         """
         self._check_units(units)
         single = np.ndim(source) == 3
@@ -317,7 +318,8 @@ class Run:
 
 def load_run(folder: str | Path, data_dir: str | Path | None = None, extensions: Sequence[Extension] = ()) -> Run:
     """Opens runs/<dataset>-<profile>/<variant>-seed<k>, an exported folder, or "pretrained:rooms3d", with the user's own
-    `extensions` that it was trained with. ValueError, naming the folder, if it holds no complete run."""
+    `extensions` that it was trained with. ValueError, naming the folder, if it holds no complete run, or for other
+    extensions."""
     if str(folder).startswith(PRETRAINED):
         folder = _pretrained(str(folder))
     return Run(Path(folder).expanduser(), Path(data_dir).expanduser() if data_dir else None, extensions)

@@ -1,5 +1,5 @@
-"""The paper's method and nothing else: image -> feature extractor -> latent units -> alignment to anchors -> U-Net with skip
-dropout -> loss, and back: features -> sampler -> decoder -> image."""
+"""The paper's method, and the options of the small profiles: image -> feature extractor -> latent units -> alignment to anchors
+-> U-Net with skip dropout -> loss, and back: features -> sampler -> decoder -> image."""
 
 from dyga.method.anchors import GaussianAnchors
 from dyga.method.diffusion import LatentUnitDiffusion

@@ -131,7 +131,7 @@ class GaussianAnchors(nn.Module):
         principal component. The fit uses `bins` rows, spread evenly over that order. With `warm` and after a first fit, it starts
         from the last one, and an anchor keeps its slot if its cluster persists. Otherwise it starts from k-means++ with `seed`.
         `iterations` limits the EM steps of a stage; a tenth of it limits the rounds of splits and the EM steps after each.
-        ValueError for a wrong shape, fewer than two rows, or values that are not finite.
+        ValueError for a wrong shape, fewer than two rows, values that are not finite, `iterations` below 1 or `bins` below 2.
         """
         self._check(features)
         if len(features) < 2:
@@ -188,25 +188,26 @@ class GaussianAnchors(nn.Module):
 
     @torch.no_grad()
     def assign(self, features: Tensor) -> Tensor:
-        """Slot of the most responsible anchor for features (n, units, dim): (n, units) int64."""
+        """Slot of the most responsible anchor for features (n, units, dim): (n, units) int64. ValueError before the first fit, or
+        for a wrong shape."""
         self._check_fitted(features)
         return self._most_responsible(features)
 
     @torch.no_grad()
     def log_likelihood(self, features: Tensor) -> Tensor:
-        """Log likelihood of features (n, units, dim) under each unit's mixture: (n, units) float64."""
+        """Log likelihood of features (n, units, dim) under each unit's mixture: (n, units) float64. ValueError as in `assign`."""
         self._check_fitted(features)
         return torch.cat([joint.logsumexp(-1).T for joint in self._log_joints(features)])
 
     def align(self, features: Tensor, strength: float = 0.1, form: Alignment = align_to_means) -> Tensor:
         """Features c (n, units, dim) -> aligned features c~, differentiable in c. Before the first fit they stay as they are.
-        `form` computes the alignment; the default is the paper's. ValueError unless 0 <= strength <= 1.
+        `form` computes the alignment; the default is the paper's. ValueError unless 0 <= strength <= 1, and for a wrong shape.
         """
         return self._align(features, strength, form)[0]
 
     @torch.no_grad()
     def diagnose(self, features: Tensor, strength: float = 0.1, form: Alignment = align_to_means) -> Diagnosis:
-        """What `align` with the same arguments does to features (n, units, dim)."""
+        """What `align` with the same arguments does to features (n, units, dim). ValueError as in `assign` and `align`."""
         self._check_fitted(features)
         shifted, weight = self._align(features, strength, form)
         norm = torch.linalg.vector_norm(features, dim=-1)

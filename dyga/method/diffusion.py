@@ -28,7 +28,9 @@ class LatentUnitDiffusion(nn.Module):
     """A latent diffusion model conditioned on latent units, with Dynamic Gaussian Anchoring of strength `anchoring`.
 
     `denoiser` carries Skip Dropout if it was attached to it. `latent_shape` is (channels, height, width). `extensions` are
-    modules with the methods of `dyga.extensions.Extension`; without them the model is exactly the paper's.
+    modules with the methods of `dyga.extensions.Extension`. Without them, and with the default arguments of this class,
+    `FeatureExtractor` and `UNet`, the model is the paper's. `prediction` is "epsilon" or "v_prediction", `loss` "l1" or "mse".
+    Times in training are 1,000 u^`time_exponent` for uniform u.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Disentanglement metrics. Each is a function of codes (n, units) and factors (n, factors) with a typed result."""
+"""Disentanglement metrics: functions with a typed result, most of codes (n, units) and factors (n, factors)."""
 
 from dyga.metrics._checks import active_mask, varied_rows
 from dyga.metrics.dci import DCI, dci

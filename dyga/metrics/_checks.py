@@ -87,7 +87,7 @@ def check_estimator(estimator: str) -> None:
 
 def varied_rows(factors: np.ndarray, rows: np.ndarray, num_train: int | None = None) -> np.ndarray:
     """Row numbers `rows` of factors (n, factors), changed so that no factor that varies is constant in the first `num_train` of
-    them (default: in all). For each such factor a row with another value takes the place of one that no factor needs."""
+    them (default: in all). For each factor that would be constant, one row is replaced by a row with another value."""
     rows, train = rows.copy(), slice(num_train)
     differ = factors[rows[train]] != factors[rows[0]]
     needed = {0, *differ.argmax(axis=0).tolist()}
@@ -138,7 +138,8 @@ def absolute_correlations(codes: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 
 def active_mask(codes: np.ndarray) -> np.ndarray:
-    """Codes (n, units) -> (units,) bool: units with at least 5% of the largest standard deviation. Pruned units have none.
+    """Codes (n, units) -> (units,) bool: units with at least 5% of the largest standard deviation. Pruned units are constant,
+    so they are inactive.
 
     Of units with several scalars, (n, units, scalars), the scalar that varies most counts.
     """

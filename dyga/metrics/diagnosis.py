@@ -23,9 +23,9 @@ IMPORTANT = 0.1  # DCI importance from which a unit is named
 class CodeDiagnosis:
     """Result of `diagnose`: `sentences`, and what they are made of.
 
-    `constant` and `dead` (units,) bool: units that do not vary, and units that carry no factor; constant units are dead.
-    `follows` (units, factors) bool. `nmi` (units, factors) is the normalised mutual information. `chance` (factors,) is its
-    chance level: the largest value of any unit after the rows of the codes are permuted.
+    `constant` and `dead` (units,) bool: units that do not vary, and units whose NMI with every factor is at chance level;
+    constant units are dead. `follows` (units, factors) bool. `nmi` (units, factors) is the normalised mutual information.
+    `chance` (factors,) is its chance level: the largest value of any unit after the rows of the codes are permuted.
     """
 
     sentences: tuple[str, ...]

@@ -75,7 +75,8 @@ def sample_sizes(config: Config, rows: int) -> dict[str, int]:
 
 
 def suite(run: Run, estimator: str) -> pd.DataFrame:
-    """Every metric of `dyga.metrics.evaluate` on the run's saved codes, DCI by `estimator`. ValueError without factors."""
+    """The standard metrics of `dyga.metrics.evaluate` on the run's saved codes, DCI by `estimator`. ValueError without
+    factors."""
     saved, data, config = run.projection, run.data, run.config
     if data.factors is None:
         raise ValueError(f"{config.dataset} has no factors, so no disentanglement metric applies")

@@ -32,7 +32,7 @@ def test_what_units_of_one_and_two_scalars_explain_of_each_other():
     both = np.concatenate([ring(angle), ring(angle, turn=2.0), one_scalar, ring(other)], axis=1)
     shares = explained(both, both)
     assert shares[0, 1] > 0.9 and shares[1, 0] > 0.9 and shares[3].tolist()[:3] == pytest.approx([0, 0, 0], abs=0.02)
-    assert shares[2, 0] > 0.95  # the angle tells both coordinates
+    assert shares[2, 0] > 0.95  # the angle predicts both coordinates
     line = np.stack([np.cos(angle), np.zeros_like(angle)], axis=-1)[:, None]
-    assert explained(line, ring(angle))[0, 0] == pytest.approx(0.5, abs=0.05)  # one coordinate tells one of two
+    assert explained(line, ring(angle))[0, 0] == pytest.approx(0.5, abs=0.05)  # one coordinate predicts one of two
     assert explained(ring(angle[:60]), ring(angle[:60], turn=1.0)).shape == (1, 1)  # few images

@@ -52,7 +52,7 @@ def test_factors_that_no_unit_follows():
     _, factors, rng = world()
     bit = rng.integers(2, size=len(factors))
     factors = np.stack([bit, rng.integers(2, size=len(factors)), factors[:, 2]], axis=1)
-    # The first factor is the parity of two units, of which neither alone tells anything; the second one is nowhere.
+    # The first factor is the parity of two units, of which neither alone is informative; the second one is nowhere.
     key = rng.integers(2, size=len(factors))
     codes = np.stack([key, key ^ bit, factors[:, 2]], axis=1) + 0.1 * rng.normal(size=(len(factors), 3))
     dci = metrics.dci(codes, factors, num_train=1_000, num_test=500, estimator="lightgbm")

@@ -42,7 +42,7 @@ def test_latents_that_repeat_each_other_are_correlated_and_one_alone_is_not():
     mean = torch.linspace(-20, 20, 64)[:, None]
     narrow = torch.full((64, 1), -2.0)
     twice = total_correlation(mean.repeat(1, 2), mean.repeat(1, 2), narrow.repeat(1, 2))
-    assert float(twice) == pytest.approx(math.log(64), abs=0.7)  # the second latent tells what the first one has told
+    assert float(twice) == pytest.approx(math.log(64), abs=0.7)  # the second latent repeats the first one
     assert float(total_correlation(mean, mean, narrow)) == pytest.approx(0, abs=1e-5)
 
 
