@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
+from hypothesis import settings
 from PIL import Image
 from xdist.scheduler import LoadScopeScheduling
 
@@ -17,7 +18,16 @@ from dyga.__main__ import main
 from dyga.data import load_dataset
 
 ROOT = Path(__file__).parent.parent
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Tests compare bits with those of the study's workers, which have one thread each.
+os.environ |= {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+settings.register_profile("dyga", deadline=None, derandomize=True)
+settings.load_profile("dyga")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Tests run on the CPU, where the same seed gives the same bits; those of `-m gpu` use the GPU."""
+    if config.option.markexpr != "gpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
 
 
 def dyga(*arguments: str) -> subprocess.CompletedProcess:

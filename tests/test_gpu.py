@@ -1,5 +1,4 @@
-"""What differs on a GPU: the device of inputs and anchors, bfloat16, compilation. All other tests run on the GPU too, if there
-is one."""
+"""What differs on a GPU: the device of inputs and anchors, bfloat16, compilation. `./run_all.sh test -m gpu` runs these tests."""
 
 import dataclasses
 import json
@@ -18,7 +17,7 @@ from dyga.training.loop import train
 DEVICE = "cuda"
 pytestmark = [
     pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU"),
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU, and -m gpu"),
 ]
 
 
@@ -71,11 +70,11 @@ def test_training_decoding_and_a_continued_run(precision, tmp_path):
     assert dyga("first-stage", "--profile", "smoke", "--folder", str(tmp_path / "first_stage")).returncode == 0
     folder = tmp_path / "full-seed0"
     loop = train(config, folder)
-    next(loop)
+    first = next(loop)
     loop.close()
-    list(train(config, folder))
-    losses = [json.loads(line)["loss"] for line in (folder / "log.jsonl").read_text().splitlines()]
-    assert len(losses) == 2 and all(math.isfinite(loss) for loss in losses)
+    assert [record["step"] for record in train(config, folder)] == [20]
+    records = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    assert records[0]["loss"] == first["loss"] and all(math.isfinite(record["loss"]) for record in records)
     run = load_run(folder)
     features = run.encode(run.data.images[:4])
     assert features.dtype == np.float32 and np.isfinite(features).all()

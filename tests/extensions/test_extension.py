@@ -50,7 +50,7 @@ def test_it_takes_part_in_training_is_saved_and_resumes(tmp_path):
     for record in train(CONFIG, tmp_path / "cut", extensions=[Clamp()]):
         if record["step"] == 10:
             break
-    list(train(CONFIG, tmp_path / "cut", extensions=[Clamp()]))
+    assert [record["step"] for record in train(CONFIG, tmp_path / "cut", extensions=[Clamp()])] == [20]
     weights = "model.safetensors"
     assert (tmp_path / "cut" / weights).read_bytes() == (tmp_path / "run" / weights).read_bytes()
     with pytest.raises(ValueError, match=r"trained with Clamp; pass the same to load_run"):
