@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 
 import pytest
 from conftest import ROOT
@@ -61,27 +62,28 @@ def test_python_with_a_space_and_the_users_home(copy, tmp_path):
 FAKE_PYTHON = """#!/bin/sh
 case "$*" in
     "-m venv .venv") mkdir -p .venv/bin; cp "$0" .venv/bin/python ;;
-    "-m pip install"*) echo begins >> installations; sleep 0.5; echo ends >> installations ;;
+    "-m pip install"*) echo begins >> installations; while ! [ -e go ]; do sleep 0.05; done; echo ends >> installations ;;
 esac
 """
 
 
 @pytest.mark.skipif(not shutil.which("flock"), reason="only with flock, as on Linux")
 def test_two_calls_at_once_set_up_one_after_the_other(copy, tmp_path):
-    """A Python that installs nothing and takes half a second for it."""
+    """A Python that installs nothing, and ends an installation only when it may."""
     python = tmp_path / "python"
     python.write_text(FAKE_PYTHON)
     python.chmod(0o755)
-    calls = [
-        subprocess.Popen(
-            [copy / "run_all.sh", "test"], env=os.environ | {"PYTHON": str(python)}, stdout=subprocess.PIPE, text=True
-        )
-        for _ in range(2)
-    ]
-    printed = [call.communicate()[0] for call in calls]
-    assert [call.returncode for call in calls] == [0, 0]
+    outputs, calls = [tmp_path / "first.txt", tmp_path / "second.txt"], []
+    for output, ready in zip(outputs, (lambda: (copy / "installations").exists(), lambda: outputs[1].read_text()), strict=True):
+        with output.open("w") as file:
+            calls.append(subprocess.Popen([copy / "run_all.sh", "test"], env=os.environ | {"PYTHON": str(python)}, stdout=file))
+        while not ready():
+            assert calls[-1].poll() is None
+            time.sleep(0.05)
+    (copy / "go").touch()
+    assert [call.wait() for call in calls] == [0, 0]
     assert (copy / "installations").read_text().split() == ["begins", "ends"] * 2  # of the packages, and of the project: once
-    assert sum("Waiting for another set-up" in text for text in printed) == 1 and "".join(printed).count("Set-up done.") == 1
+    assert outputs[1].read_text() == "Waiting for another set-up of .venv ...\n" and "Set-up done." in outputs[0].read_text()
 
 
 def test_the_commit_of_another_repository_is_not_named(copy):

@@ -48,6 +48,14 @@ class Command:
                     found.append(" ".join(process.cmdline()))
         return found
 
+    def kill(self) -> None:
+        """Ends what still runs, after a failed check."""
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):
+                if process.environ().get("STOPPING_TEST") == self.mark:
+                    process.kill()
+        self.process.wait()
+
     def wait_for(self, condition, seconds: float = 300) -> None:
         """Waits until `condition` holds; fails if the command ends before."""
         deadline = time.monotonic() + seconds
@@ -78,18 +86,24 @@ def test_reproduce_stops_in_each_phase_and_goes_on(study, tmp_path):
 
     def stops(how: tuple[signal.Signals, bool], at: Callable[[], bool]) -> None:
         process = Command(sys.executable, "-m", "dyga", *command, output=output)
-        process.wait_for(at)
-        process.stop(*how)
+        try:
+            process.wait_for(at)
+            process.stop(*how)
+        finally:
+            process.kill()
         assert not [path for pattern in ("*.part", "*.tmp", "*.failed.ipynb", ".*.ipynb") for path in out.rglob(pattern)]
+
+    def running() -> bool:
+        return "02_training: running" in output.read_text()
 
     terminal, main, other = (signal.SIGINT, True), (signal.SIGINT, False), (signal.SIGTERM, False)
     # The preparation of the data, and notebooks.
     stops(terminal, lambda: (out / "data").exists())
-    stops(terminal, lambda: "02_training: running" in output.read_text())
+    stops(terminal, running)
     # Workers: training and baselines, then evaluation; the report.
     started = trained / "log.jsonl", baselines / "PCA.json"
-    stops(terminal, lambda: all(path.exists() and path.stat().st_size for path in started))
-    stops(other, lambda: (trained / "codes.safetensors").exists())
+    stops(terminal, lambda: running() and all(path.exists() and path.stat().st_size for path in started))
+    stops(other, lambda: running() and (trained / "codes.safetensors").exists())
     stops(main, lambda: "02_training: done" in output.read_text())
     done = dyga(*command)
     assert done.returncode == 0 and (runs / "report.html").exists(), done.stderr

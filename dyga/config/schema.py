@@ -227,8 +227,8 @@ def _extractor_size(kernels: tuple[tuple[int, int], ...], size: int) -> int:
 def from_json(text: str) -> Config:
     """Reads `Config.to_json` back; a missing setting takes its default. ValueError for an unknown setting."""
     values = json.loads(text)
-    unknown = sorted(set(values) - set(TYPES)) if isinstance(values, dict) else ["(not a mapping)"]
-    if unknown or not values:
+    unknown = sorted(set(values) - set(TYPES)) if isinstance(values, dict) and values else ["(none is known)"]
+    if unknown:
         raise ValueError(f"config: unknown settings {', '.join(unknown)}; made by another version")
 
     def as_tuple(value):

@@ -48,8 +48,8 @@ def dci(
     `num_test` other rows. Disentanglement is 1 minus the entropy of a unit's importances, averaged over units with the sums of
     their importances as weights. Completeness is the same over factors.
 
-    The estimator "sklearn" is the reference: scikit-learn's defaults, with `n_jobs` factors in parallel. "lightgbm" is a faster
-    implementation of the same algorithm, with `n_jobs` threads.
+    The estimator "sklearn" is the reference: scikit-learn's defaults. "lightgbm" is a faster implementation of the same
+    algorithm. `n_jobs` factors are fitted in parallel.
 
     Disentanglement and completeness are 0.0 if no unit has importance. Disentanglement is otherwise 1.0 for a single factor, and
     completeness 1.0 for a single unit. Raises ValueError for invalid input or fewer than num_train + num_test rows.
@@ -57,10 +57,8 @@ def dci(
     codes, labels = checked(codes, factors)
     check_estimator(estimator)
     train, test = split_rows(labels, seed, num_train, num_test)
-    if estimator == "lightgbm":
-        fits = [boosted_trees(codes[train], label[train], codes[test], n_jobs, seed) for label in labels.T]
-    else:
-        fits = Parallel(n_jobs=n_jobs)(delayed(_reference)(codes[train], label[train], codes[test], seed) for label in labels.T)
+    fit = boosted_trees if estimator == "lightgbm" else _reference
+    fits = Parallel(n_jobs=n_jobs)(delayed(fit)(codes[train], label[train], codes[test], seed) for label in labels.T)
     importance = np.stack([column for column, _ in fits], axis=1)
     predicted = np.stack([column for _, column in fits], axis=1)
     accuracy = (predicted == labels[test]).mean(axis=0)

@@ -38,8 +38,8 @@ def sample_efficiency(
     One gradient boosting classifier per factor and per training size in `sizes`. All are tested on the same `num_test` rows. A
     smaller training set is the start of a larger one. If a factor has one value in the training rows, that value is predicted.
 
-    The estimator "sklearn" is the reference: scikit-learn's defaults, with `n_jobs` fits in parallel. "lightgbm" is much faster,
-    with `n_jobs` threads. It is LightGBM's own boosting, and not the implementation that `dci` uses.
+    The estimator "sklearn" is the reference: scikit-learn's defaults. "lightgbm" is much faster. It is LightGBM's own boosting,
+    and not the implementation that `dci` uses. `n_jobs` fits run in parallel.
 
     Raises ValueError for invalid input or fewer than max(sizes) + num_test rows.
     """
@@ -50,10 +50,8 @@ def sample_efficiency(
     check_rows(len(codes), "codes", **{"max(sizes)": max(sizes, default=0), "num_test": num_test})
     rows = np.random.default_rng(seed).choice(len(codes), max(sizes) + num_test, replace=False)
     test, train = rows[:num_test], rows[num_test:]
-    fits = Parallel(n_jobs=n_jobs if estimator == "sklearn" else 1)(
-        delayed(_accuracy)(
-            _classifier(estimator, n_jobs, seed), codes[train[:size]], label[train[:size]], codes[test], label[test]
-        )
+    fits = Parallel(n_jobs=n_jobs)(
+        delayed(_accuracy)(_classifier(estimator, seed), codes[train[:size]], label[train[:size]], codes[test], label[test])
         for size in sizes
         for label in labels.T
     )
@@ -64,7 +62,7 @@ def sample_efficiency(
     return SampleEfficiency(tuple(int(size) for size in sizes), accuracy, efficiency)
 
 
-def _classifier(estimator: Estimator, n_jobs: int, seed: int) -> GradientBoostingClassifier | LGBMClassifier:
+def _classifier(estimator: Estimator, seed: int) -> GradientBoostingClassifier | LGBMClassifier:
     if estimator == "sklearn":
         return GradientBoostingClassifier(random_state=seed)
     # Depth, number of trees, learning rate and leaf size are scikit-learn's defaults. Small training sets need leaves of one row.
@@ -77,7 +75,7 @@ def _classifier(estimator: Estimator, n_jobs: int, seed: int) -> GradientBoostin
         deterministic=True,
         force_row_wise=True,
         random_state=seed,
-        n_jobs=n_jobs,
+        n_jobs=1,
         verbose=-1,
     )
 

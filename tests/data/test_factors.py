@@ -2,21 +2,19 @@ import dataclasses
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dyga.data.factors import Factors, rows_along
 
 SMALL = Factors(names=("hue", "shape", "turn"), sizes=(3, 2, 4))
 sizes = st.lists(st.integers(1, 6), min_size=1, max_size=5).map(tuple)
-exact = settings(deadline=None, derandomize=True)
 
 
 def factors_of(sizes):
     return Factors(names=tuple(f"factor{i}" for i in range(len(sizes))), sizes=sizes)
 
 
-@exact
 @given(sizes)
 def test_index_and_values_are_inverse_and_cover_every_combination_once(sizes):
     factors = factors_of(sizes)
@@ -26,7 +24,6 @@ def test_index_and_values_are_inverse_and_cover_every_combination_once(sizes):
     np.testing.assert_array_equal(factors.index(table), np.arange(len(factors)))
 
 
-@exact
 @given(sizes, st.data())
 def test_the_last_factor_varies_fastest(sizes, data):
     factors = factors_of(sizes)

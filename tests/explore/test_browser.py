@@ -175,9 +175,13 @@ def test_the_report_s_static_explorers_work_offline(browser, study, tmp_path):
     context.close()
 
 
-def test_the_report_fits_a_phone(browser, study):
+def test_the_report_fits_a_phone_and_has_all_its_pictures(browser, study):
+    file = study / "runs" / "rooms3d-smoke" / "report.html"
+    assert file.stat().st_size < 15e6
     page = browser.new_page(viewport={"width": 390, "height": 844})
-    page.goto((study / "runs" / "rooms3d-smoke" / "report.html").as_uri())
+    page.goto(file.as_uri())
+    loaded = page.evaluate("[...document.images].map(image => image.complete && image.naturalWidth > 0)")
+    assert len(loaded) >= 20 and all(loaded)
     assert not page.evaluate("document.documentElement.scrollWidth > window.innerWidth + 1")
     page.screenshot(path=SCREENSHOTS / "report_phone.png")
     page.close()

@@ -93,9 +93,30 @@ def test_each_factor_s_best_unit_comes_first(run):
 
 
 def test_traverse_holds_the_other_units(run, images):
-    strip = run.traverse(images[0], unit=run.active_units[0].index, count=5, steps=2)
-    assert strip.shape == (5, 64, 64, 3)
-    assert not np.array_equal(strip[0], strip[-1])
+    unit = run.active_units[0].index
+    strip = run.traverse(images[0], unit=unit, count=5, steps=2)
+    features = np.repeat(run.encode(images[:1]), 5, axis=0)
+    features[:, unit] = run.traversal_grid[[0, 50, 100, 150, 200], unit]
+    assert np.array_equal(strip, run.decode(features, steps=2)) and not np.array_equal(strip[0], strip[-1])
+
+
+def test_a_unit_set_to_an_anchor(run, images):
+    unit = next(unit.index for unit in run.active_units if len(run.anchors_along(unit.index)[0]))
+    indices, means = run.anchors_along(unit)
+    features = run.encode(images[:2])
+    features[:, unit] = means[-1]
+    assert np.array_equal(run.at_anchor(run.encode(images[:2]), unit, len(means) - 1), run.decode(features))
+    assert indices[-1] == np.linalg.norm(run.traversal_grid[:, unit] - means[-1], axis=1).argmin()
+    with pytest.raises(ValueError, match=rf"anchor {len(means)}: unit {unit} has {len(means)} anchors, numbered from 0"):
+        run.at_anchor(features, unit, len(means))
+
+
+def test_grid_indices_are_those_of_the_nearest_points(run, images):
+    own = run.encode(images[:1])[0]
+    found = run.grid_indices(own)
+    for unit in range(run.config.units):
+        distance = np.linalg.norm(run.traversal_grid[:, unit] - own[unit], axis=1)
+        assert distance[found[unit]] == distance.min()
 
 
 def test_interchange_of_all_units_is_the_target_and_of_none_the_source(run, images):

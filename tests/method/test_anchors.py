@@ -102,7 +102,7 @@ def test_the_order_of_rows_does_not_matter(sorted_by_scalar):
     torch.testing.assert_close(one.means, two.means, rtol=1e-4, atol=1e-4)
 
 
-@settings(deadline=None, derandomize=True, max_examples=20)
+@settings(max_examples=20)
 @given(
     n=st.integers(2, 60),
     units=st.integers(1, 4),

@@ -136,7 +136,7 @@ def test_parameter_count_is_that_of_hddc():
     assert HeldOut(terms, 100).criterion(mixture).item() == pytest.approx(2045 * math.log(100) - 2 * 100 * likelihood)
 
 
-@settings(deadline=None, derandomize=True, max_examples=25)
+@settings(max_examples=25)
 @given(
     seed=st.integers(0, 10_000),
     dims=st.integers(1, 3),

@@ -174,7 +174,7 @@ def test_the_number_of_jobs_does_not_change_the_result():
         assert one.informativeness == two.informativeness
 
 
-@settings(deadline=None, derandomize=True, max_examples=4)
+@settings(max_examples=4)
 @given(st.lists(st.sampled_from([0.25, 1.0, 16.0]), min_size=5, max_size=5), st.permutations(range(5)))
 def test_dci_ignores_scale_and_order_of_units(scale, order):
     codes, factors = trained_like(500)

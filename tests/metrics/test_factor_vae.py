@@ -13,51 +13,12 @@ def labels(n: int = 3_000, sizes: tuple[int, ...] = (4, 6, 5), seed: int = 0) ->
     return np.stack([rng.integers(size, size=n) for size in sizes], axis=1)
 
 
-def naive_factor_vae(codes, factors, num_train, num_test, batch_size, seed):
-    """The protocol as a plain loop that searches each group of rows."""
-    rng = np.random.default_rng(seed)
-    variance = codes.var(axis=0, ddof=1)
-    keep = [unit for unit in range(codes.shape[1]) if variance[unit] ** 0.5 >= 0.05]
-    table = {}
-    correct = 0
-    for vote in range(num_train + num_test):
-        factor = int(rng.integers(factors.shape[1]))
-        value = factors[rng.integers(len(codes)), factor]
-        rows = rng.choice(np.flatnonzero(factors[:, factor] == value), batch_size)
-        ratio = {unit: codes[rows, unit].var(ddof=1) / variance[unit] for unit in keep}
-        unit = min(ratio, key=ratio.get)
-        if vote < num_train:
-            table.setdefault(unit, []).append(factor)
-        elif unit in table:
-            correct += max(set(table[unit]), key=table[unit].count) == factor
-    return correct / num_test
-
-
 def test_perfect_codes_score_one_and_each_unit_votes_for_its_factor():
     factors = labels()
     result = factor_vae_score(factors[:, [2, 0, 1]] * [1.0, -30.0, 0.5], factors, **SIZES)
     assert result.score == 1.0
     assert result.votes.sum() == 1_000
     assert result.votes.argmax(axis=1).tolist() == [2, 0, 1]
-
-
-def test_agrees_with_a_naive_loop():
-    rng = np.random.default_rng(1)
-    n = 4_000
-    # Unequal value frequencies, unequal scales, and a nearly constant unit that would get votes if it were not dropped.
-    factors = np.stack(
-        [rng.choice(4, size=n, p=[0.6, 0.2, 0.1, 0.1]), rng.integers(6, size=n), rng.integers(3, size=n)],
-        axis=1,
-    )
-    mix = np.array([[1.0, 0.6, 0.0, 0.4], [0.3, 1.0, 0.5, 0.2], [0.0, 0.2, 1.0, 0.3]])
-    codes = (factors @ mix + rng.normal(size=(n, 4))) * [10.0, 0.2, 1.0, 3.0]
-    dead = 0.01 * factors[:, :1] - 0.01
-    codes = np.hstack([codes, dead])
-    fast = [factor_vae_score(codes, factors, num_train=1_500, num_test=1_500, batch_size=16, seed=s).score for s in range(3)]
-    slow = [naive_factor_vae(codes, factors, 1_500, 1_500, 16, seed) for seed in range(2)]
-    assert 0.45 < np.mean(slow) < 0.95
-    # Standard error of each mean is below .5 / sqrt(3,000) = .009.
-    assert np.mean(fast) == pytest.approx(np.mean(slow), abs=0.04)
 
 
 def test_a_rotation_by_45_degrees_leaves_two_factors_indistinguishable():
@@ -106,7 +67,7 @@ def test_a_single_unit_gets_all_votes():
     assert result.score == pytest.approx(1 / 3, abs=0.06)
 
 
-@settings(deadline=None, derandomize=True, max_examples=15)
+@settings(max_examples=15)
 @given(st.permutations(range(4)), st.lists(st.sampled_from([-4.0, -1.0, 0.5, 8.0]), min_size=4, max_size=4))
 def test_factor_vae_ignores_order_sign_and_scale_of_units(order, scale):
     rng = np.random.default_rng(2)

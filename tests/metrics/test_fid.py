@@ -209,7 +209,7 @@ def test_weights_path_without_a_file(name, tmp_path):
 
 
 def test_weights_and_features_exclude_each_other(tmp_path):
-    with pytest.raises(ValueError, match="weights"):
+    with pytest.raises(ValueError, match="weights and features exclude each other"):
         fid(images(4), images(4), weights=tmp_path, features=channel_means)
 
 

@@ -88,7 +88,7 @@ def test_noise_has_almost_no_information():
     assert mig(noise, factors).score < 0.002
 
 
-@settings(deadline=None, derandomize=True, max_examples=30)
+@settings(max_examples=30)
 @given(
     st.integers(0, 10_000),
     st.permutations(range(4)),

@@ -63,7 +63,7 @@ def test_codes_are_features_of_dimension_one():
     np.testing.assert_array_equal(flat.matrix, deep.matrix)
 
 
-@settings(deadline=None, derandomize=True, max_examples=10)
+@settings(max_examples=10)
 @given(st.permutations(range(3)), st.sampled_from([-4.0, 0.5, 2.0]), st.floats(-3, 3))
 def test_knn_ignores_order_sign_scale_and_shift(order, scale, shift):
     factors = labels(150)
@@ -104,7 +104,7 @@ def test_anchor_purity_by_hand():
     np.testing.assert_allclose(result.chance, 0.5)
 
 
-@settings(deadline=None, derandomize=True, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(0, 10_000), st.integers(1, 6))
 def test_anchor_purity_lies_between_chance_and_one_and_ignores_anchor_numbers(seed, anchors):
     rng = np.random.default_rng(seed)

@@ -110,7 +110,7 @@ def test_num_train_draws_rows():
     assert drawn[0] == drawn[1] != drawn[2]
 
 
-@settings(deadline=None, derandomize=True, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(0, 10_000), st.integers(2, 30))
 def test_exact_auroc_is_scikit_learns_with_ties_and_any_sign(seed, levels):
     rng = np.random.default_rng(seed)

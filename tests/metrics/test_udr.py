@@ -64,7 +64,7 @@ def test_similarities_are_those_of_scipy_and_scikit_learn():
     assert lasso.similarity[0][:, 1] == pytest.approx(np.abs(np.diag(weights)), abs=1e-6)
 
 
-@settings(deadline=None, derandomize=True, max_examples=20)
+@settings(max_examples=20)
 @given(st.permutations(range(4)), st.lists(st.sampled_from([-2.0, -1.0, 1.0, 3.0]), min_size=4, max_size=4), st.integers(0, 9))
 def test_order_sign_and_scale_of_units_do_not_matter(order, scale, seed):
     codes = independent(500, 4, seed)
@@ -76,7 +76,7 @@ def test_order_sign_and_scale_of_units_do_not_matter(order, scale, seed):
     assert second.similarity[0][:, 1] == pytest.approx(first.similarity[0][:, 1])
 
 
-@settings(deadline=None, derandomize=True, max_examples=10)
+@settings(max_examples=10)
 @given(st.integers(1, 6), st.integers(0, 9))
 def test_identical_models_recur_and_independent_ones_do_not(units, seed):
     codes = independent(3_000, units, seed)

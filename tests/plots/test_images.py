@@ -12,7 +12,7 @@ from plot_examples import NAMES, random_images
 from dyga import plots
 
 
-@settings(deadline=None, derandomize=True, max_examples=10)
+@settings(max_examples=10)
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=4))
 def test_a_data_grid_shows_every_image_at_its_position(lengths):
     rows = [np.full((n, 48, 48, 3), 10 * (r + 1), np.uint8) for r, n in enumerate(lengths)]

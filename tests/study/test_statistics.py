@@ -1,4 +1,5 @@
 import math
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -72,16 +73,67 @@ def test_holm_lies_between_the_value_and_bonferroni_and_keeps_the_order(p):
     assert (np.diff(adjusted[np.argsort(p, kind="stable")]) >= 0).all()
 
 
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=5))
+def test_holm_is_the_closed_test_of_bonferroni(p):
+    """A question's adjusted p is the largest Bonferroni p of all sets of questions that contain it."""
+    sets = [each for size in range(1, len(p) + 1) for each in combinations(range(len(p)), size)]
+    closed = [max(min(1, len(each) * min(p[i] for i in each)) for each in sets if question in each) for question in range(len(p))]
+    assert holm(p) == pytest.approx(closed)
+
+
 def test_one_seed_has_no_interval():
     result = paired_difference([0.9], [0.4])
     assert result.low == -math.inf and result.high == math.inf and result.p == 1
     assert str(result) == "+0.500 (one seed: no interval)"
 
 
-@pytest.mark.parametrize("a, b", [([], []), ([1.0], [1.0, 2.0]), ([float("nan")], [1.0])])
-def test_unfit_input(a, b):
-    with pytest.raises(ValueError, match="scores"):
+@pytest.mark.parametrize("a, b", [([], []), ([1.0], [1.0, 2.0])])
+def test_sides_of_different_length(a, b):
+    with pytest.raises(ValueError, match=r"scores has shape .*: valid are equal ones, \(seeds,\)"):
         paired_difference(a, b)
+
+
+@pytest.mark.parametrize("strata", [[], [np.array([])], [np.array([0.1]), np.array([])], [np.array([np.nan])]])
+def test_strata_without_a_finite_difference(strata):
+    with pytest.raises(ValueError, match="must be finite, with at least one difference in each stratum"):
+        stratified_difference(strata)
+
+
+differences = st.lists(st.lists(st.floats(-1, 1), min_size=1, max_size=5).map(np.array), min_size=1, max_size=4)
+
+
+@given(differences, st.randoms(use_true_random=False), st.floats(-1, 1), st.floats(0.1, 10))
+def test_order_place_and_scale_of_differences(strata, random, shift, scale):
+    found = stratified_difference(strata)
+    shuffled = [np.array(random.sample(each.tolist(), len(each))) for each in random.sample(strata, len(strata))]
+    again = stratified_difference(shuffled)
+    assert (again.mean, again.low, again.high) == pytest.approx((found.mean, found.low, found.high), abs=1e-9)
+    moved = stratified_difference([each + shift for each in strata])
+    assert (moved.mean, moved.low, moved.high) == pytest.approx(
+        (found.mean + shift, found.low + shift, found.high + shift), abs=1e-6
+    )
+    larger = stratified_difference([scale * each for each in strata])
+    assert (larger.mean, larger.low) == pytest.approx((scale * found.mean, scale * found.low), abs=1e-6)
+
+
+@given(differences)
+def test_p_is_below_5_percent_where_the_interval_excludes_0(strata):
+    found = stratified_difference(strata)
+    nearest = min(abs(found.low), abs(found.high))
+    if nearest > 1e-9:  # not on the border
+        assert (found.p < 0.05) == (found.low > 0 or found.high < 0)
+
+
+def test_differences_without_spread():
+    assert paired_difference([0.5, 0.5], [0.5, 0.5]).p == 1
+    certain = paired_difference([0.5, 0.5], [0.25, 0.25])
+    assert (certain.p, certain.low, certain.high) == (0, 0.25, 0.25) and str(certain) == "+0.250 [+0.250, +0.250]"
+
+
+def test_a_wider_level_has_a_wider_interval():
+    one, other = (paired_difference([0.1, 0.3, 0.2], [0, 0, 0], level) for level in (0.95, 0.5))
+    assert one.low == pytest.approx(0.2 - student.ppf(0.975, 2) * 0.1 / 3**0.5)
+    assert other.high == pytest.approx(0.2 + student.ppf(0.75, 2) * 0.1 / 3**0.5)
 
 
 def test_seeds_needed_are_those_of_the_power_tables():
@@ -89,6 +141,18 @@ def test_seeds_needed_are_those_of_the_power_tables():
     five = np.array([-2, -1, 0, 1, 2]) / np.std([-2, -1, 0, 1, 2], ddof=1)
     assert seeds_needed(five + 1, np.zeros(5)) == 34
     assert seeds_needed(five + 0.2, np.zeros(5), share=1.0) == pytest.approx(199, abs=1)
+
+
+@given(st.lists(st.floats(-1, 1), min_size=3, max_size=6), st.floats(0.1, 10))
+def test_seeds_needed_do_not_depend_on_scale_and_sign_and_reach_the_power(scores, scale):
+    scores = np.round(np.array(scores), 3)
+    needed = seeds_needed(scores, 0 * scores)
+    if np.ptp(scores) and needed:
+        assert needed == seeds_needed(0 * scores, scores) and needed == pytest.approx(
+            seeds_needed(scale * scores, 0 * scores), abs=1
+        )
+        assert (seeds_needed(scores, 0 * scores, share=0.25) or math.inf) >= needed
+        assert (seeds_needed(scores, 0 * scores, power=0.95) or math.inf) >= needed
 
 
 def test_seeds_needed_for_nothing_and_for_certainty():
