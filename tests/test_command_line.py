@@ -4,9 +4,11 @@ import json
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import ROOT, dyga
 from PIL import Image
@@ -105,6 +107,31 @@ def test_help_names_every_command():
     done = dyga("--help")
     assert done.returncode == 0
     assert all(re.search(rf"^ +{name}\b", done.stdout, re.MULTILINE) for name in COMMANDS)
+
+
+def test_a_package_that_is_missing_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    done = dyga("train", "--profile", "smoke", "--folder", str(tmp_path / "run"))
+    assert done.returncode == 1 and done.stderr == "dyga: the package tqdm is missing: install dyga with its extra 'notebooks'\n"
+    assert not (tmp_path / "run").exists()
+
+
+def test_benches_print_their_tables(monkeypatch):
+    asked = []
+
+    def table(*arguments) -> pd.DataFrame:
+        asked.append(arguments)
+        return pd.DataFrame({"n": [600], "ms": [1.2345]})
+
+    for name in ("bench_anchors", "bench_explorers", "bench_training"):
+        monkeypatch.setattr(f"dyga.study.bench.{name}", table)
+    monkeypatch.setattr("dyga.explore.run.load_run", lambda folder: folder)
+    printed = [
+        dyga("bench", what, *more).stdout for what, *more in (["anchors", "--sizes", "600"], ["explorers", "--run", "here"])
+    ]
+    printed.append(dyga("bench", "train", "--profile", "smoke", "--batch", "8").stdout)
+    assert all("1.2" in text for text in printed)
+    assert asked[:2] == [((600,),), ("here",)] and asked[2][0].profile == "smoke" and asked[2][1] == 8
 
 
 def test_data_says_what_is_there():

@@ -125,8 +125,6 @@ class HuggingFace:
         pictures = [name for name, feature in data.features.items() if isinstance(feature, datasets.Image)]
         if not pictures:
             raise ValueError(f"hf: {self.name}: no column of images; its columns are {some(data.column_names) or 'none'}")
-        if not len(data):
-            raise ValueError(f"hf: {self.name} holds no images")
         kinds = {name: f.dtype for name, f in data.features.items() if isinstance(f, datasets.Value | datasets.ClassLabel)}
         numbers = [name for name, dtype in kinds.items() if dtype.startswith(("int", "uint", "bool", "float"))]
         labels = make_labels({name: np.array(data[name][:]) for name in numbers}, f"hf: {self.name}: ", skip=True)

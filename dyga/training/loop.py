@@ -145,6 +145,8 @@ class Training:
             recent.append(losses)  # tensors: reading a number from a GPU would make every step wait
             if self.done % config.refit_every == 0 and self.done < config.steps:
                 rows = self.accelerator.gather(self.feature_buffer[: self.done * config.batch // self.world]).cpu()
+                if not rows.isfinite().all():
+                    raise self._diverged()
                 scalars, features = rows.tensor_split([config.scalars_per_unit], dim=-1)
                 self._refit_extensions(scalars, features)
                 self._refit_anchors(scalars, features)
@@ -155,6 +157,9 @@ class Training:
                 yield self._log(recent)
                 recent = []
         self._finish()
+
+    def _diverged(self) -> FloatingPointError:
+        return FloatingPointError(f"{self.folder}: the training has diverged (not finite at step {self.done}): lower lr")
 
     def _rows(self, step: int) -> np.ndarray:
         """This process's share of the step's row numbers."""
@@ -189,7 +194,7 @@ class Training:
         means = torch.stack([torch.stack([losses[n] for losses in recent if n in losses]).mean() for n in names]).tolist()
         record = {"step": self.done, **dict(zip(names, means, strict=True))}
         if not np.isfinite(record["loss"]):
-            raise FloatingPointError(f"{self.folder}: the loss is not finite at step {self.done}; lower lr")
+            raise self._diverged()
         record |= {"lr": learning_rate(self.config, self.done - 1), "seconds": round(self.seconds, 2)}
         record |= {"anchor_seconds": round(self.anchor_seconds, 3), "anchors": self.model.anchors.counts.tolist()}
         if self.rank == 0:

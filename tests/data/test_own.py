@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import sys
 import zipfile
 
 import numpy as np
@@ -306,13 +307,29 @@ def test_an_image_folder_of_classes(datasets, tmp_path, load, monkeypatch):
 
 def test_what_is_wrong_with_a_data_set_of_the_library_is_named(datasets, tmp_path, load, monkeypatch):
     stored = kinds(datasets)
+
+    def without_image_7(row, number):
+        return row | {"photo": None if number == 7 else row["photo"]}
+
     cases = {
         "words": (stored.select_columns(["name", "legs"]), "no column of images; its columns are name, legs"),
+        "hole": (
+            stored.map(lambda row, i: row | {"photo": None if i == 7 else row["photo"]}, with_indices=True),
+            "image 7 is missing",
+        ),
     }
     for name, (broken, message) in cases.items():
         broken.save_to_disk(str(tmp_path / name))
         with pytest.raises(ValueError, match=f"hf: {tmp_path / name}:? {message}"):
             load(f"hf:{tmp_path / name}")
+    (tmp_path / "none").mkdir()
+    stored.select([]).to_parquet(str(tmp_path / "none" / "train.parquet"))
+    with pytest.raises(ValueError, match=r"hf: .*none cannot be opened \("):
+        load(f"hf:{tmp_path / 'none'}")
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "datasets", None)
+        with pytest.raises(RuntimeError, match="hf: needs the package datasets: install dyga with its extra 'data'"):
+            load(f"hf:{tmp_path / 'words'}")
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match=r"hf: .*empty cannot be opened \(.*any data files"):
         load(f"hf:{tmp_path / 'empty'}")

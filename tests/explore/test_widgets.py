@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from dyga import load_run
+from dyga.explore import widgets
 from dyga.explore.widgets import SHOWN, AnchorExplorer, ImageChooser, InterchangeExplorer, TraversalExplorer, png, strip
 
 
@@ -150,6 +151,18 @@ class TestImageChooser:
         explorer.chooser.upload.value = uploaded(b"no picture", "notes.txt")
         assert explorer.chooser.message.value.startswith("notes.txt cannot be read as an image")
         assert explorer.result.value == before
+
+    def test_a_file_that_is_too_large_is_named_and_the_image_stays(self, explorer, monkeypatch):
+        before = explorer.result.value
+        monkeypatch.setattr(widgets, "UPLOAD_LIMIT", 2_000_000)
+        explorer.chooser.upload.value = uploaded(bytes(3_000_000), "large.png")
+        assert explorer.chooser.message.value == "large.png has 3 MB: valid is at most 2 MB"
+        assert explorer.result.value == before
+
+    def test_an_uploaded_image_that_is_reconstructed_poorly_was_not_trained_on(self, explorer, monkeypatch):
+        monkeypatch.setattr(explorer._run, "decode", lambda features: np.zeros((len(features), 64, 64, 3), np.uint8))
+        explorer.chooser.upload.value = uploaded(image_file())
+        assert explorer.message.value.endswith(": it was trained on other images.")
 
 
 class TestInterchange:

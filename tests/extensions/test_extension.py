@@ -55,6 +55,9 @@ def test_it_takes_part_in_training_is_saved_and_resumes(tmp_path):
     assert (tmp_path / "cut" / weights).read_bytes() == (tmp_path / "run" / weights).read_bytes()
     with pytest.raises(ValueError, match=r"trained with Clamp; pass the same to load_run"):
         load_run(tmp_path / "run")
+    list(train(dataclasses.replace(CONFIG, steps=1), tmp_path / "plain"))
+    with pytest.raises(ValueError, match=r"trained with no extensions; pass the same to load_run"):
+        load_run(tmp_path / "plain", extensions=[Clamp()])
     with pytest.raises(ValueError, match="was made of other settings"):
         next(train(CONFIG, tmp_path / "run"))
 

@@ -64,6 +64,18 @@ def test_factors_that_no_unit_follows():
     assert "together" not in " ".join(metrics.diagnose(codes, factors, NAMES, **SIZES).sentences)
 
 
+def test_a_factor_that_is_spread_over_many_units():
+    """Twenty units each hold a little of it, and none is important alone."""
+    rng = np.random.default_rng(0)
+    factors = np.stack([rng.integers(2, size=4_000), rng.integers(2, size=4_000)], axis=1)
+    codes = 0.25 * factors[:, :1] + rng.normal(size=(4_000, 60))
+    codes = np.hstack([codes, factors[:, 1:] + 0.1 * rng.normal(size=(4_000, 1))])
+    trees = metrics.dci(codes, factors, num_train=3_000, num_test=1_000, estimator="lightgbm")
+    found = metrics.diagnose(codes, factors, ("spread", "own"), dci=trees, num_train=3_000)
+    (sentence,) = [each for each in found.sentences if "no unit follows spread" in each]
+    assert "but it can be read from many together (accuracy 0." in sentence
+
+
 def test_a_rare_value_that_is_read_perfectly_is_not_called_chance():
     _, factors, rng = world()
     rare = (rng.random(len(factors)) < 0.05).astype(int)

@@ -97,6 +97,12 @@ def test_few_images_are_measured_with_the_sizes_that_they_allow(rows, monkeypatc
     assert np.isfinite(table["value"]).all() and {"beta_vae", "sap", "infomec"} < set(table["metric"])
 
 
+def test_the_suite_needs_factors():
+    run = SimpleNamespace(projection={}, data=SimpleNamespace(factors=None), config=SimpleNamespace(dataset="folder:here"))
+    with pytest.raises(ValueError, match="folder:here has no factors, so no disentanglement metric applies"):
+        suite(run, "lightgbm")
+
+
 def test_sizes_of_samples():
     config = make_config("quick")
     assert sample_sizes(config, 15_000) == sample_sizes(config, 480_000) == {"num_train": 10_000, "num_test": 5_000}

@@ -97,6 +97,12 @@ def test_without_factors_there_is_nothing_to_read(study, tmp_path):
     assert not (tmp_path / "factor_classifier").exists()
 
 
+def test_interventions_need_factors():
+    run = SimpleNamespace(factor_names=(), config=SimpleNamespace(dataset="folder:here"))
+    with pytest.raises(ValueError, match="folder:here has no factors, so interventions cannot be scored"):
+        intervention_scores(run)
+
+
 def test_a_classifier_of_other_data_or_settings_is_refused(tmp_path):
     config, folder = replace(make_config("smoke"), classifier_steps=1), tmp_path / "factor_classifier"
     train_factor_classifier(config, folder)

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from dyga.__main__ import main
 from dyga.data import RENDERED, known_factors, load_dataset
 from dyga.extensions.alignment import align_as_released
-from dyga.study import scoring
+from dyga.study import score_command, scoring
 
 ROWS = 300
 
@@ -214,6 +214,7 @@ WRONG_CODES = {
 }
 WRONG_FACTORS = {
     "key.npz": ({"labels": FACTORS}, "it has no key factors; its keys are labels"),
+    "names.npz": ({"factors": FACTORS, "factor_names": np.array(["a"])}, "has 1 names for 2 factors"),
     "fractions.npy": (FACTORS + 0.5, "factor 'factor 0' is 2.5 in row 1: factors must be integers"),
     "constant.csv": ("a,b\n" + "1,2\n" * 300, "factor 'a' is constant: it needs two or more values"),
     "many.npy": (np.arange(600).reshape(300, 2), "factor 'factor 0' has 300 values in 300 rows: too many for classes"),
@@ -280,6 +281,12 @@ def test_wrong_input_is_one_line_and_nothing_is_written(kind, tmp_path, monkeypa
         before = sorted(tmp_path.rglob("*"))
         assert message in refused(capsys, *arguments), name
         assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_page_needs_nbconvert(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(score_command, "find_spec", lambda name: None)
+    line = refused(capsys, "codes.npy", "--dataset", "rooms3d", "--report", str(tmp_path / "page.html"))
+    assert "--report needs nbconvert: install dyga with its extra 'notebooks'" in line
 
 
 def test_too_few_rows(tmp_path, capsys):

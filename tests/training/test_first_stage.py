@@ -108,6 +108,10 @@ def test_going_on_without_the_weights_that_it_began_with_is_refused(pictures, tm
     )
     with pytest.raises(ValueError, match="begun with the LPIPS weights"):
         train_first_stage(config, folder, tmp_path)
+    save_resume(folder / "resume.pt", {"stage": {}, "optimiser": {}, "step": 1_000})
+    monkeypatch.setattr(first_stage, "lpips", SquaredError)
+    with pytest.raises(ValueError, match="begun without the LPIPS weights"):
+        train_first_stage(config, folder, tmp_path)
 
 
 def test_a_call_that_was_cut_short_goes_on(pictures, tmp_path, monkeypatch):

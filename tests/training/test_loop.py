@@ -20,6 +20,7 @@ from dyga.method.diffusion import LatentUnitDiffusion
 from dyga.seeds import step_seed
 from dyga.training import loop as training
 from dyga.training.loop import MADE_OF_MODEL, learning_rate, moving_average, train
+from dyga.training.monitor import Monitor
 
 TINY = dataclasses.replace(make_config("smoke", variant="decorrelated"), steps=20, refit_every=8, checkpoint_every=10)
 
@@ -39,6 +40,34 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
     list(train(TINY, folder))
     return folder
+
+
+@pytest.mark.parametrize(("refit_every", "step"), [(8, 8), (16, 10)])
+def test_a_training_that_diverges_is_ended(refit_every, step, tmp_path):
+    """Before features that are not finite reach the anchors, or their loss the log."""
+    with pytest.raises(FloatingPointError, match=rf"has diverged \(not finite at step {step}\): lower lr"):
+        list(train(dataclasses.replace(TINY, lr=1e30, refit_every=refit_every), tmp_path))
+    assert not (tmp_path / "model.safetensors").exists()
+
+
+def test_a_single_image_is_refused(tmp_path):
+    np.savez(tmp_path / "one.npz", images=np.zeros((1, 64, 64, 3), np.uint8))
+    config = make_config("smoke", f"npz:{tmp_path / 'one.npz'}")
+    with pytest.raises(ValueError, match="has one image: at least 2 are needed"):
+        next(train(config, tmp_path / "run", tmp_path))
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_monitor_leaves_the_model_and_the_random_generators_alone():
+    model, data = build_model(TINY).train(), load_dataset()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    state = torch.get_rng_state()
+    monitor = Monitor(dataclasses.replace(TINY, steps=600), data)
+    assert monitor.measure(model, 50) == {}
+    measured = monitor.measure(model, 100)
+    assert set(measured) == {"factor_vae_score", "mig"} and all(0 <= score <= 1 for score in measured.values())
+    assert model.training and all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert torch.equal(state, torch.get_rng_state())
 
 
 def test_another_seed_gives_another_start(trained, tmp_path):
