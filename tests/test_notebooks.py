@@ -3,8 +3,10 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 
 import nbformat
+import pandas as pd
 import pytest
 from conftest import ROOT, dyga
 from IPython.display import display
@@ -44,7 +46,7 @@ FIGURES += [
     "traversals",
 ]
 FIGURES += ["metric_curves", "figure2b_anchor_selection", "figure1_anchors", "figure3_interchange", "figure4_attention"]
-FIGURES += ["ablation_differences", "unit_cards"]
+FIGURES.append("unit_cards")
 if answers.answered_parts(answers.read_runs(ROOT / "figures" / "reference" / answers.CSV), read_plan()):
     FIGURES.append("planned_differences")
 TABLES = [
@@ -61,7 +63,6 @@ TABLES = [
     "summary",
     "interventions",
 ]
-TABLES += ["ablation_runs", "ablation_summary", "ablation_answers", "ablation_factors", "ablation_long", "ablation_longer"]
 
 
 def code(notebook) -> str:
@@ -184,13 +185,16 @@ def test_unknown_names_in_a_notebooks_parameters():
 
 
 def test_a_study_of_other_variants_shows_and_names_its_own(study, tmp_path, monkeypatch):
-    """The pictures are of EncDiff, which has no anchors, although another variant of the study has."""
+    """The pictures are of EncDiff, which has no anchors, although another variant of the study has. With a second seed the
+    variants are compared."""
     for name in ("runs", "figures", "data"):
         shutil.copytree(study / name, tmp_path / name)
     for path in (tmp_path / "figures").rglob("figure1_anchors.*"):
         path.unlink()
-    folder = tmp_path / "runs" / "rooms3d-smoke" / "anchoring-seed0"
-    assert dyga("train", "--profile", "smoke", "--variant", "anchoring", "--folder", str(folder)).returncode == 0
+    for variant, seed in (("anchoring", "0"), ("encdiff", "1"), ("anchoring", "1")):
+        folder = tmp_path / "runs" / "rooms3d-smoke" / f"{variant}-seed{seed}"
+        which = ["--variant", variant, "--seed", seed, "--folder", str(folder)]
+        assert dyga("train", "--profile", "smoke", *which).returncode == 0
     monkeypatch.chdir(ROOT / "notebooks")
     shown = []
     monkeypatch.setattr("IPython.display.display", lambda *objects, **_: shown.extend(objects))
@@ -199,6 +203,12 @@ def test_a_study_of_other_variants_shows_and_names_its_own(study, tmp_path, monk
     assert not list((tmp_path / "figures").rglob("figure1_anchors.*"))
     run_cells(own, 7)
     assert any("factors, variant *EncDiff*)" in str(getattr(each, "data", "")) for each in shown)
+    run_cells(replace(own, seeds="0,1"), 8)
+    assert any("**Below: rooms3d-smoke, seeds 0, 1.**" in str(getattr(each, "data", "")) for each in shown)
+    folder = tmp_path / "figures" / "rooms3d-smoke"
+    assert (folder / "ablation_differences.png").exists()
+    assert set(pd.read_csv(folder / "ablation_answers.csv")["does it help?"]) == {"anchoring"}
+    assert len(pd.read_csv(folder / "ablation_runs.csv")) == 4 and len(pd.read_csv(folder / "ablation_summary.csv")) == 2
 
 
 def test_own_images(tmp_path, monkeypatch, capsys):

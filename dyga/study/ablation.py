@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,7 +14,7 @@ from dyga.study.interventions import intervention_scores
 from dyga.study.statistics import holm, paired_difference, seeds_needed, verdict
 
 # (question, with, without). Scores of variants joined by "+" are averaged seed by seed: the mean effect over what the idea is
-# added to. These two means were added after their results were seen.
+# added to.
 COMPARISONS = (
     (
         "anchoring, mean of the three below",
@@ -61,8 +60,7 @@ def measure(run: Run) -> dict:
     best ("lead: scale"); kept in the run's ablation.json.
 
     Interchange is the share of interchanges in which only the target factor changed, averaged over factors
-    (`intervention_scores`). The
-    reconstruction error is the mean absolute difference of 256 pictures, in shares of the range.
+    (`intervention_scores`). The reconstruction error is the mean absolute difference of 256 images, in shares of the range.
     ValueError without factors or the study's factor classifier and first stage.
     """
     path = run.folder / "ablation.json"
@@ -151,15 +149,6 @@ def by_seed(runs: pd.DataFrame, variants: list[str], measures: list[str]) -> pd.
     rows = runs[runs["variant"].isin(variants)].groupby("seed")
     means = rows[measures].mean().where(rows[measures].count() == len(variants))
     return means[rows.size() == len(variants)]
-
-
-REFERENCE_DATASET = "rooms3d"
-
-
-def reference(folder: Path | str, profile: str = "quick") -> pd.DataFrame:
-    """The `table` of the runs on rooms3d that come with the project: `quick`, `long` or `longer` (ablation_*.csv in `folder`,
-    figures/reference of a checkout)."""
-    return pd.read_csv(Path(folder) / f"ablation_{profile}.csv")
 
 
 def in_words(found: pd.DataFrame, measures: tuple[str, ...] = ("DCI", "MIG")) -> list[str]:
