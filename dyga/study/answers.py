@@ -84,7 +84,7 @@ def _short(value: float, sign: str = "") -> str:
     return re.sub(r"^(\D?)0\.", r"\1.", f"{value:{sign}.3f}").replace("-", "−")
 
 
-def _numbers(row: dict) -> str:
+def numbers(row: dict) -> str:
     """'+.023 [+.011, +.035], p .004', with the adjusted p if there is one."""
     numbers = f"{_short(row['difference'], '+')} [{_short(row['low'], '+')}, {_short(row['high'], '+')}]"
     p = row["adjusted p"]
@@ -94,7 +94,7 @@ def _numbers(row: dict) -> str:
 def in_words(found: pd.DataFrame, world: str = ALL) -> list[str]:
     """A sentence per answered question of `answers`, for all worlds or one of them, as Markdown list items."""
     return [
-        f"- **{row['question'][0].upper()}{row['question'][1:]}: {row['answer']}.** {row['measure']} {_numbers(row)} "
+        f"- **{row['question'][0].upper()}{row['question'][1:]}: {row['answer']}.** {row['measure']} {numbers(row)} "
         f"({row['pairs']} pairs)."
         for row in found[(found["world"] == world) & (found["answer"] != "interim")].to_dict("records")
     ]
@@ -138,7 +138,7 @@ def section(runs: pd.DataFrame, plan: Plan) -> str:
             continue
         own = found[found["part"] == part.name]
         if len(own):
-            cells = own.assign(cell=[f"{row['answer']}: {_numbers(row)}" for row in own.to_dict("records")])
+            cells = own.assign(cell=[f"{row['answer']}: {numbers(row)}" for row in own.to_dict("records")])
             wide = cells.pivot(index=["question", "measure"], columns="world", values="cell").reindex(
                 index=pd.MultiIndex.from_frame(own[["question", "measure"]].drop_duplicates()), columns=[ALL, *part.worlds]
             )

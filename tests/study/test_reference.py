@@ -7,7 +7,9 @@ import pandas as pd
 import pytest
 from conftest import ROOT
 
-from dyga.study.statistics import paired_difference
+from dyga.data import known_factors
+from dyga.study import answers
+from dyga.study.plan import read_plan
 
 REFERENCE = ROOT / "figures" / "reference"
 PAGES = {"README.md": ROOT / "README.md", "results": REFERENCE / "README.md"}
@@ -27,16 +29,34 @@ def spread(values: pd.Series, digits: int = 3) -> str:
     return f"{short(values.mean(), digits)} ± {short(values.std(), digits)}"
 
 
+def planned(world: str, variant: str, measure: str) -> pd.Series:
+    """The values of the study's five runs."""
+    runs = answers.read_runs(REFERENCE / answers.CSV)
+    own = runs[(runs["world"] == world) & (runs["variant"] == variant) & (runs["steps"] == 1_100) & (runs["measure"] == measure)]
+    assert set(own["seed"]) == {40, 41, 42, 43, 44} and len(own) == 5
+    return own["value"]
+
+
+@pytest.mark.parametrize("variant", ["encdiff", "full", "decorrelated_without_skip_dropout", "pruned"])
+def test_scores_of_the_study(variant):
+    scores = [spread(planned(world, variant, name)) for name in ("DCI", "MIG") for world in ("rooms3d", "arm3d", "faces2d")]
+    assert [f"`{variant}`", *scores] in rows(PAGES["README.md"].read_text())
+
+
+@pytest.mark.parametrize("world", ["rooms3d", "arm3d", "faces2d"])
 @pytest.mark.parametrize("variant", ["encdiff", "full", "pruned"])
-def test_held_out_seeds(variant):
-    runs = pd.read_csv(REFERENCE / "heldout_quick.csv")
-    own = runs[runs["variant"] == variant]
-    assert len(own) == 3 and set(own["seed"]) == {30, 31, 32}
-    scores = [spread(own[name]) for name in ("FactorVAE score", "DCI", "completeness", "MIG")]
-    isolated = [spread(own[f"interchange, {units}"]) for units in ("one unit", "all units")]
-    assert [variant, "1,100", *scores, spread(own["interchange, one unit"], 2)] in rows(PAGES["README.md"].read_text())
-    psnr = f"{own['PSNR'].mean():.1f} ± {short(own['PSNR'].std(), 1)}"
-    assert [variant, *scores, spread(own["k-NN purity"]), *isolated, psnr] in rows(PAGES["results"].read_text())
+def test_decoded_accuracy(world, variant):
+    named = [f"decoded accuracy: {name}" for name in known_factors(world)[1]]
+    assert [variant, *(spread(planned(world, variant, name), 2) for name in named)] in rows(PAGES["results"].read_text())
+
+
+def test_readme_gives_the_answers_of_the_study():
+    plan = read_plan()
+    found = answers.answers(answers.read_runs(REFERENCE / answers.CSV), plan).set_index(["question", "world"])
+    readme = " ".join(PAGES["README.md"].read_text().split())
+    for question in ("decorrelation", "anchoring", "skip dropout", "pruning and merging"):
+        row = found.loc[question, answers.ALL]
+        assert answers.numbers(row) in readme, question
 
 
 def test_the_worlds():
@@ -74,14 +94,16 @@ def test_the_default_run():
             assert [run.get("method", run.get("variant")), *(short(run[column]) for column in columns)] in page, run
 
 
-@pytest.mark.parametrize("images", ["faces2d", "faces2d_correlated"])
-def test_the_correlated_faces(images):
-    page, runs = rows(PAGES["results"].read_text()), pd.read_csv(REFERENCE / "correlated_quick.csv")
-    names = ["FactorVAE score", "DCI", "completeness", "MIG", "TAD"]
-    own = runs[runs["images"] == images].pivot(index="seed", columns="variant", values=names)
-    assert list(own.index) == [30, 31, 32, 33, 34] and own.notna().all(axis=None)
-    for variant in ("full", "decorrelated"):
-        assert [images, variant, *(spread(own[name, variant]) for name in names)] in page
-    found = [paired_difference(own[name, "decorrelated"].to_numpy(), own[name, "full"].to_numpy()) for name in names]
-    differences = [f"{d.mean:+.3f} [{d.low:+.3f}, {d.high:+.3f}]".replace("-", "−") for d in found]
-    assert [images, "difference [95%]", *differences] in page
+def test_binary_attributes():
+    page, runs = rows(PAGES["results"].read_text()), pd.read_csv(REFERENCE / "faces2d_tad.csv")
+    assert runs.groupby("variant")["seed"].agg(set).eq({40, 41, 42, 43, 44}).all() and runs["variant"].nunique() == 7
+    for variant, own in runs.groupby("variant"):
+        assert [variant, spread(own["TAD"], 2), spread(own["captured"], 1)] in page
+
+
+def test_variants_of_version_0_1():
+    page, runs = rows(PAGES["results"].read_text()), pd.read_csv(REFERENCE / "ablation_quick.csv")
+    for variant in ("decorrelated", "two_scalars", "decorrelated_quantised"):
+        own = runs[runs["variant"] == variant]
+        names = ("FactorVAE score", "DCI", "completeness", "MIG", "interchange, one unit")
+        assert [variant, *(spread(own[name]) for name in names)] in page
