@@ -74,9 +74,10 @@ def _answer(row: dict, plan: Plan) -> str:
         return "interim"
     largest = max(row["high"], -row["low"])
     found = verdict(row["difference"], row["adjusted p"], plan.level)
-    if found == "undecided" and largest <= plan.smallest[row["measure"]]:
-        return f"no effect larger than {_short(math.ceil(1e3 * largest) / 1e3)}"
-    return found
+    if largest > plan.smallest[row["measure"]]:
+        return found
+    bound = _short(math.ceil(1e3 * largest) / 1e3)
+    return f"no effect larger than {bound}" if found == "undecided" else f"{found}, by at most {bound}"
 
 
 def _short(value: float, sign: str = "") -> str:
@@ -89,6 +90,11 @@ def numbers(row: dict) -> str:
     numbers = f"{_short(row['difference'], '+')} [{_short(row['low'], '+')}, {_short(row['high'], '+')}]"
     p = row["adjusted p"]
     return numbers if math.isnan(p) else f"{numbers}, p {'< .001' if p < 0.001 else _short(p)}"
+
+
+def _cell(row: dict) -> str:
+    """The answer and its numbers; no line breaks within the interval, nor after the p."""
+    return re.sub(r"(?<=,) (?=[+−])|(?<=p) ", "\u00a0", f"{row['answer']}: {numbers(row)}")
 
 
 def in_words(found: pd.DataFrame, world: str = ALL) -> list[str]:
@@ -138,7 +144,7 @@ def section(runs: pd.DataFrame, plan: Plan) -> str:
             continue
         own = found[found["part"] == part.name]
         if len(own):
-            cells = own.assign(cell=[f"{row['answer']}: {numbers(row)}" for row in own.to_dict("records")])
+            cells = own.assign(cell=[_cell(row) for row in own.to_dict("records")])
             wide = cells.pivot(index=["question", "measure"], columns="world", values="cell").reindex(
                 index=pd.MultiIndex.from_frame(own[["question", "measure"]].drop_duplicates()), columns=[ALL, *part.worlds]
             )

@@ -40,6 +40,13 @@ def test_known_effects_are_found_and_no_effect_is_said_to_be_none():
     )
 
 
+def test_a_small_effect_that_is_certain_has_its_bound():
+    runs = made_up(noise=0.001, anchoring=0.004, full=0.004)
+    row = answers.answers(runs, PLAN).set_index(["question", "world"]).loc[("anchoring", answers.ALL)]
+    bound = float(row["answer"].removeprefix("helps, by at most "))
+    assert row["high"] <= bound <= row["high"] + 0.001 and row["adjusted p"] < 0.05
+
+
 def test_noise_leaves_the_question_undecided():
     assert set(answered(made_up(noise=0.2)).values()) == {"undecided"}
 
