@@ -12,8 +12,10 @@ import threading
 import time
 from collections.abc import Iterable
 from contextlib import suppress
+from pathlib import Path
 from typing import NoReturn
 
+UNFINISHED: set[Path] = set()  # files that an interruption deletes
 PATIENCE = 4.0  # seconds from a signal to the end of this process
 GRACE = 2.0  # seconds from the termination of another process to its being killed
 
@@ -46,8 +48,11 @@ def _end_in_time(reader: socket.socket, writer: socket.socket, caught: list[int]
 
 
 def end_interrupted() -> NoReturn:
-    """Says how to continue, and exits with code 130 without waiting for threads."""
+    """Says how to continue, deletes `UNFINISHED` files, and exits with code 130 without waiting for threads."""
     print("dyga: interrupted: run the same command again to continue", file=sys.stderr, flush=True)
+    for path in list(UNFINISHED):
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
     os._exit(130)
 
 

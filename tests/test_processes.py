@@ -18,7 +18,12 @@ def child(code: str, **options) -> subprocess.Popen:
     """A Python process that runs the code, which prints 'ready' when signals may come."""
     code = f"import hashlib, os, signal, time\n{START}\n{code}"
     process = subprocess.Popen(
-        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
+        [sys.executable, "-c", code],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
     )
     assert process.stdout.readline() == "ready\n"
     return process
@@ -57,6 +62,15 @@ except KeyboardInterrupt:  # the signal came before the call
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130 and said == SAID
+
+
+def test_unfinished_files_are_deleted(tmp_path):
+    path = tmp_path / "half"
+    code = (
+        "from pathlib import Path; path = Path('half'); path.touch(); processes.UNFINISHED.add(path); print('ready', flush=True)"
+    )
+    process = child(f"{code}; processes.end_interrupted()", cwd=tmp_path)
+    assert process.wait(60) == 130 and not path.exists()
 
 
 def test_signals_that_are_ignored_stay_ignored():

@@ -14,7 +14,7 @@ import psutil
 
 from dyga.data import prepare_dataset
 from dyga.kept import CLASSIFIER, FIRST_STAGE, GENERATED
-from dyga.processes import end_processes
+from dyga.processes import UNFINISHED, end_processes
 from dyga.provenance import notebooks_folder, write_atomically
 from dyga.study import report
 from dyga.study.study import Study
@@ -76,8 +76,6 @@ def _execute_all(paths: list[Path], target: Path, study: Study) -> None:
             # Again and again, since a kernel may be starting only now.
             while isinstance(error, KeyboardInterrupt) and any(future.running() for future in futures):
                 end_processes(child.pid for child in psutil.Process().children())
-                for path in paths:  # a thread that waits for its kernel's end may not come to this in time
-                    (target / f".{path.name}").unlink(missing_ok=True)
                 time.sleep(0.1)
             raise
 
@@ -97,6 +95,7 @@ def _execute(source: Path, executed: Path, study: Study) -> None:
     print(f"{source.stem}: running", flush=True)
     failed, partial = executed.with_suffix(".failed.ipynb"), executed.with_name(f".{executed.name}")
     loud = source.stem.endswith("training")
+    UNFINISHED.add(partial)  # this thread may still wait for its kernel when an interruption ends the process
     try:
         papermill.execute_notebook(
             str(source),
@@ -122,6 +121,7 @@ def _execute(source: Path, executed: Path, study: Study) -> None:
         raise RuntimeError(f"{source.stem}, cell {error.exec_count}: {words} (see {failed})") from None
     finally:
         partial.unlink(missing_ok=True)
+        UNFINISHED.discard(partial)
     report.notebook_html(executed, executed.with_suffix(".html"))
     write_atomically(stamp, _fingerprint(source, parameters, study))
     print(f"{source.stem}: done in {time.monotonic() - start:.0f} s", flush=True)
