@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 from dyga.provenance import checkout, write_atomically
 
 
-class LazyImages:
+class LazyImages(ABC):
     """Images (n, height, width, 3) uint8 that are made when indexed. A subclass implements `_batch`."""
 
     dtype = np.dtype(np.uint8)
@@ -25,9 +26,9 @@ class LazyImages:
     def __len__(self) -> int:
         return self.shape[0]
 
+    @abstractmethod
     def _batch(self, indices: np.ndarray) -> np.ndarray:
         """Images (k, height, width, 3) uint8 of indices (k,) in 0..n-1."""
-        raise NotImplementedError
 
     def __getitem__(self, key: int | slice | np.ndarray | list) -> np.ndarray:
         """Images (..., height, width, 3) uint8 of an integer, a slice, a mask (n,) or integers (...); else IndexError."""

@@ -103,14 +103,13 @@ def evaluate_with_intervals(
 ) -> Scores:
     """The values of `evaluate` with the same arguments, each with a 95% interval from `low` to `high` and its `chance` level.
 
-    A resample is a random part, without replacement, of num_train + num_test random rows; of num_train rows for metrics without a
-    test; of all rows for TAD. Copies of rows,
-    which the bootstrap makes, would be each other's nearest neighbours and could be in both the training and the test rows.
-    The standard error is the standard deviation over resamples divided by sqrt(k - 1) for parts of 1 / k of the rows (Politis and
-    Romano 1994); for halves it is that of the bootstrap. The interval is the value plus and minus Student's quantile times this,
-    cut off at 1 (not for TAD) and, if no resample is negative, at 0. The chance level is the score of the same codes with their
-    rows permuted. There are 12 halves. With 4,000 training rows or more the slow metrics (DCI, SAP, InfoMEC, modularity and
-    explicitness) have 4 eighths, and their chance level is that of an eighth.
+    A resample is a random part, without replacement, of num_train + num_test random rows; of num_train rows for metrics without
+    a test; of all rows for TAD. Copies of rows, which the bootstrap makes, would be each other's nearest neighbours and could be
+    in both the training and the test rows. The standard error is the standard deviation over resamples divided by sqrt(k - 1)
+    for parts of 1 / k of the rows (Politis and Romano 1994); for halves it is that of the bootstrap. The interval is the value
+    plus and minus Student's quantile times this, cut off at 1 (not for TAD) and, if no resample is negative, at 0. The chance
+    level is the score of the same codes with their rows permuted. There are 12 halves. With 4,000 training rows or more the slow
+    metrics (DCI, SAP, InfoMEC, modularity and explicitness) have 4 eighths, and their chance level is that of an eighth.
 
     `n_jobs` processes compute metrics and resamples in parallel; the result does not depend on their number. Raises ValueError
     for unknown names, num_train below 40, num_test below 10, and input that a metric refuses.

@@ -2,6 +2,7 @@
 
 import math
 import re
+import zlib
 from pathlib import Path
 
 import pandas as pd
@@ -26,7 +27,7 @@ def read_runs(path: Path) -> pd.DataFrame:
         return pd.DataFrame(columns=list(COLUMNS)).astype(COLUMNS)
     try:
         return pd.read_csv(path, dtype=COLUMNS)[list(COLUMNS)]
-    except (ValueError, KeyError):
+    except (ValueError, KeyError, OSError, EOFError, zlib.error):
         raise damaged_table(path) from None
 
 
@@ -87,9 +88,9 @@ def _short(value: float, sign: str = "") -> str:
 
 def numbers(row: dict) -> str:
     """'+.023 [+.011, +.035], p .004', with the adjusted p if there is one."""
-    numbers = f"{_short(row['difference'], '+')} [{_short(row['low'], '+')}, {_short(row['high'], '+')}]"
+    interval = f"{_short(row['difference'], '+')} [{_short(row['low'], '+')}, {_short(row['high'], '+')}]"
     p = row["adjusted p"]
-    return numbers if math.isnan(p) else f"{numbers}, p {'< .001' if p < 0.001 else _short(p)}"
+    return interval if math.isnan(p) else f"{interval}, p {'< .001' if p < 0.001 else _short(p)}"
 
 
 def _cell(row: dict) -> str:
@@ -184,7 +185,7 @@ def figure(runs: pd.DataFrame, plan: Plan) -> Figure:
 
 
 def write(folder: Path) -> None:
-    """From `folder`/study.csv: the section "The study" of README.md, which replaces an older one; and as soon as a question is
+    """From `folder`/study.csv.gz: the section "The study" of README.md, which replaces an older one; and as soon as a question is
     answered, the figure study.png and the table study_answers."""
     runs, plan = read_runs(folder / CSV), read_plan()
     page = folder / "README.md"

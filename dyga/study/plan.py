@@ -1,8 +1,10 @@
 """The study's plan, plan.toml: its questions, its runs in their order, and its test. Standard library only."""
 
 import csv
+import gzip
 import json
 import tomllib
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +14,7 @@ from dyga.config import Config, make_config, parse_numbers, study_name
 
 PLAN = Path(__file__).with_name("plan.toml")
 MEASURED = "measures.json"  # in a run's folder
-TABLE = Path("figures", "plan", "study.csv")  # all numbers of all runs
+TABLE = Path("figures", "plan", "study.csv.gz")  # all numbers of all runs; a tenth of its size without compression
 
 
 class Question(NamedTuple):
@@ -86,9 +88,9 @@ def in_table(root: Path) -> set[tuple[str, str, int, int]]:
     if not (root / TABLE).exists():
         return set()
     try:
-        with (root / TABLE).open(newline="") as file:
+        with gzip.open(root / TABLE, "rt", newline="") as file:
             return {(row["world"], row["variant"], int(row["seed"]), int(row["steps"])) for row in csv.DictReader(file)}
-    except (KeyError, TypeError, ValueError, csv.Error):
+    except (KeyError, TypeError, ValueError, OSError, EOFError, csv.Error, zlib.error):
         raise damaged_table(root / TABLE) from None
 
 

@@ -1,5 +1,6 @@
 """Makes the planned runs and measures them: the table of all measures of all runs."""
 
+import gzip
 import json
 import sys
 import time
@@ -46,7 +47,7 @@ def make_planned(root: Path, data_dir: Path | None) -> Path:
         run_workers(commands)
     finally:
         (root / TABLE).parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(root / TABLE, table(plan, root).to_csv(index=False))
+        write_atomically(root / TABLE, gzip.compress(table(plan, root).to_csv(index=False).encode(), mtime=0))
     answers.write((root / TABLE).parent)
     return (root / TABLE).parent
 

@@ -143,7 +143,7 @@ def _fingerprint(source: Path, parameters: dict, study: Study) -> str:
     files = sorted(Path(__file__).parent.parent.rglob("*.*"))
     package = [path for path in files if path.suffix in (".py", ".toml", ".json", ".css")]
     package += (
-        sorted((notebooks_folder().parent / "figures" / "reference").glob("*.csv")) if source.stem[:2] in ("07", "08") else []
+        sorted((notebooks_folder().parent / "figures" / "reference").glob("*.csv*")) if source.stem[:2] in ("07", "08") else []
     )
     measured = [*(study.folder(config) for config in study.configs()), *study.baseline_folders().values()]
     results = [folder / "metrics.json" for folder in measured]

@@ -1,5 +1,7 @@
 """Answers to the plan's questions, from made-up runs whose effects are known."""
 
+import gzip
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -85,16 +87,17 @@ def test_missing_runs_leave_no_answer():
     assert "**Anchoring: helps.** DCI +.0" in answers.of_world(runs, "arm3d")[3]
 
 
+@pytest.mark.parametrize("compressed", [True, False])
 @pytest.mark.parametrize(
     "text",
     ["<<<<<<< HEAD\nrooms3d,full,40,1100\n", "world,variant\nrooms3d,full\n", "world,variant,seed,steps\nrooms3d,full,x,1\n"],
 )
-def test_a_damaged_table_of_runs_is_named(tmp_path, text):
+def test_a_damaged_table_of_runs_is_named(tmp_path, text, compressed):
     path = tmp_path / TABLE
     path.parent.mkdir(parents=True)
-    path.write_text(text)
+    path.write_bytes(gzip.compress(text.encode()) if compressed else text.encode())
     for read in (lambda: in_table(tmp_path), lambda: answers.read_runs(path)):
-        with pytest.raises(ValueError, match=r"study\.csv: damaged, or no table of planned runs; its columns are world,"):
+        with pytest.raises(ValueError, match=r"study\.csv\.gz: damaged, or no table of planned runs; its columns are world,"):
             read()
 
 
@@ -132,7 +135,7 @@ def test_there_is_no_figure_before_all_runs_of_a_part_are_done(tmp_path):
     answers.write(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {answers.CSV, "README.md"}
     page = (tmp_path / "README.md").read_text()
-    assert "study.png" not in page and "(study.csv)" in page and page.count("are missing") == 2
+    assert "study.png" not in page and "(study.csv.gz)" in page and page.count("are missing") == 2
 
 
 def test_the_results_page_says_what_the_table_of_runs_says():
