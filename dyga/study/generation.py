@@ -98,7 +98,10 @@ class _Images(LazyImages):
 
     def __init__(self, count: int, side: int, read: Callable[[np.ndarray], np.ndarray]) -> None:
         super().__init__(count, side, side)
-        self._batch = read
+        self._read = read
+
+    def _batch(self, indices: np.ndarray) -> np.ndarray:
+        return self._read(indices)
 
 
 def table2(study: Study, runs: Mapping[tuple[str, int], Run]) -> pd.DataFrame:
