@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Sets up .venv if needed, then: the default run | test [pytest arguments] | lab.  See README.md.
-# Works from any folder: relative paths in the arguments are those of the folder that it is called from.
+# Works from any folder: relative paths are those of the folder that it is called from (with test, those of this folder).
 set -euo pipefail
 unset CDPATH
 

@@ -63,6 +63,8 @@ def main(arguments: list[str] | None = None) -> None:
         if name in OWN_OPTIONS:
             OWN_OPTIONS[name](command)
     options, unknown = parser.parse_known_args(arguments)
+    if options.command == "data" and len(unknown) == 1 and not unknown[0].startswith("-"):
+        options.dataset = unknown.pop()  # argparse does not expect a name after an option
     if unknown:
         commands.choices[options.command].error(f"unrecognized arguments: {' '.join(unknown)}")
     try:
@@ -71,7 +73,7 @@ def main(arguments: list[str] | None = None) -> None:
     except (ValueError, FileNotFoundError) as error:
         _fail(2, error)
     except ModuleNotFoundError as error:
-        _fail(1, f"the package {error.name} is missing: install dyga with its extra 'notebooks'")
+        _fail(1, f"the package {error.name} is missing: install dyga again, with its extra 'notebooks'")
     except (RuntimeError, OSError, FloatingPointError) as error:
         _fail(1, error)
     except KeyboardInterrupt:
@@ -112,7 +114,7 @@ def _options() -> list[tuple[str, str, dict]]:
         (
             f"reproduce {runs} evaluate export data",
             "--data-dir",
-            dict(help="an existing folder for data and caches (default: data/)"),
+            dict(help="an existing folder for data and caches (default: data/, or OUT/data with --out)"),
         ),
     ]
 
@@ -216,16 +218,17 @@ def export(options: argparse.Namespace) -> None:
 
 def data(options: argparse.Namespace) -> None:
     """List the data sets, or download, check and prepare one."""
-    from dyga.data import CATALOG, RENDERED, default_data_dir, prepare_dataset
+    from dyga.data import CATALOG, RENDERED, data_folder, prepare_dataset
 
     if options.what == "list":
-        where = options.data_dir or default_data_dir()
+        where = data_folder(options.data_dir)
         for name in RENDERED:
-            print(f"{name:18}  {DATASETS[name].images:,} images, rendered by this package, always there (in {where})")
+            print(f"{name:18}  {DATASETS[name].images:,} images, rendered by this package at the first use (kept in {where})")
         for name, source in CATALOG.items():
             state = "prepared" if (where / name / "state.json").exists() else "not prepared"
-            url, names = source.files[0].url, " and ".join(file.name for file in source.files)
-            origin = f"from {url.split('/')[2]}" if url else f"to be downloaded manually ({names} in {where})"
+            first, names = source.files[0], " and ".join(file.name for file in source.files)
+            manual = f"from {first.page}, to be downloaded manually ({names} in {where})"
+            origin = f"from {first.url.split('/')[2]}" if first.url else manual
             print(f"{name:18}  {source.count:,} images, {origin}, licence: {source.licence}; {state}")
         for own, what in OWN.items():
             print(f"{own:18}  {what}")

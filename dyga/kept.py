@@ -10,7 +10,7 @@ from pathlib import Path
 from dyga.config import Config, is_own
 from dyga.provenance import write_atomically, write_json
 
-RESULTS = (".json", ".npy", ".pt", ".safetensors")
+RESULTS = (".json", ".jsonl", ".npy", ".pt", ".safetensors")
 FIRST_STAGE, CLASSIFIER = "first_stage", "factor_classifier"  # folders of a study
 GENERATED = "generated"  # a folder of a run
 
@@ -23,7 +23,7 @@ def check_made_of(path: Path, made_of: Mapping) -> None:
     """
     folder, remedy = path.parent, "delete that folder to make it anew, or choose another one"
     if not path.exists():
-        results = sorted(each.name for each in folder.glob("*") if each.suffix in RESULTS)
+        results = sorted(each.name for each in folder.glob("*") if each.suffix in RESULTS or each.name == GENERATED)
         if results:
             raise ValueError(f"{folder} holds {results[0]}, but no {path.name} that says what it was made of: {remedy}")
         return

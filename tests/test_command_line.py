@@ -112,7 +112,10 @@ def test_help_names_every_command():
 def test_a_package_that_is_missing_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tqdm", None)
     done = dyga("train", "--profile", "smoke", "--folder", str(tmp_path / "run"))
-    assert done.returncode == 1 and done.stderr == "dyga: the package tqdm is missing: install dyga with its extra 'notebooks'\n"
+    assert (
+        done.returncode == 1
+        and done.stderr == "dyga: the package tqdm is missing: install dyga again, with its extra 'notebooks'\n"
+    )
     assert not (tmp_path / "run").exists()
 
 

@@ -120,6 +120,7 @@ def test_changes_are_parsed_by_type_and_kept_in_the_settings_order():
     ("heads=3", "heads must divide every entry of unet_channels"),
     ("unet_channels=9,9, heads=3", "the first entry of unet_channels must be even"),
     ("extractor_kernels=(5,5),(5,5),(5,5)", "extractor_kernels reduce"),
+    ("extractor_kernels=(2,4),(4,2),(4,2)", "extractor_kernels: a stride must not exceed its kernel by more than one"),
     ("skip_dropout=0.2, skip_dropout_levels=0,7", "skip_dropout_levels must lie below the 2 levels"),
     ("scalars_per_unit=2, quantiser_values=10, min_scalars=2", "quantiser_values needs scalars_per_unit=1"),
     ("unet_channels=8,8,8,8,8", "a latent of 8x8 allows at most 4 levels"),

@@ -194,6 +194,7 @@ def validate(config: Config) -> None:
             kernels, config.image_size
         )
         < 1,
+        "extractor_kernels: a stride must not exceed its kernel by more than one": any(s > k + 1 for k, s in kernels),
         f"attention_levels must lie below the {levels} levels of unet_channels": max(config.attention_levels, default=0)
         >= levels,
         f"skip_dropout_levels must lie below the {levels} levels of unet_channels": config.skip_dropout

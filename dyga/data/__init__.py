@@ -18,7 +18,7 @@ from dyga.data.faces2d_correlated import Faces2DCorrelated
 from dyga.data.factors import Factors, rows_along
 from dyga.data.rooms3d import Rooms3D
 from dyga.data.sources import OwnImages, read_image
-from dyga.data.store import LazyImages, default_data_dir
+from dyga.data.store import LazyImages, data_folder
 
 __all__ = [
     "CATALOG",
@@ -29,7 +29,7 @@ __all__ = [
     "LazyImages",
     "OwnImages",
     "Rooms3D",
-    "default_data_dir",
+    "data_folder",
     "known_factors",
     "load_dataset",
     "prepare_dataset",
@@ -82,7 +82,7 @@ def load_dataset(name: str = "rooms3d", data_dir: Path | str | None = None, imag
 
 
 def _prepared(name: str, data_dir: Path | str | None) -> LazyImages:
-    folder = Path(data_dir or default_data_dir()) / name
+    folder = data_folder(data_dir) / name
     if not folder.exists():
         raise ValueError(f"{name} is not prepared in {folder.parent}: run 'dyga data prepare {name}' first")
     images = _prepare_module().PreparedImages(folder)
@@ -117,7 +117,7 @@ def prepare_dataset(name: str, data_dir: Path | str | None = None, image_size: i
     fails, RuntimeError if a package of the extra `data` is missing.
     """
     if name in CATALOG:
-        _prepare_module().prepare(name, CATALOG[name], Path(data_dir or default_data_dir()))
+        _prepare_module().prepare(name, CATALOG[name], data_folder(data_dir))
     return load_dataset(name, data_dir, image_size)
 
 

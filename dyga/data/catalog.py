@@ -16,13 +16,14 @@ from dyga.data.factors import Factors
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A published file: name, address (empty if it must be downloaded manually), md5 or sha256 digest, and size in bytes if
-    known."""
+    """A published file: name, address (empty if it must be downloaded manually, from a `page`), md5 or sha256 digest, and size in
+    bytes if known."""
 
     name: str
     url: str
     digest: str
     size: int | None = None
+    page: str = ""
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class Source:
         return hashlib.sha256("".join(file.digest for file in self.files).encode()).hexdigest()[:16]
 
 
+CELEBA_PAGE = "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"
 HUB = "https://huggingface.co/datasets"
 MPI3D = Factors(
     ("object_color", "object_shape", "object_size", "camera_height", "background_color", "horizontal_axis", "vertical_axis"),
@@ -85,8 +87,8 @@ DSPRITES_FILE = RemoteFile(
 )
 # These must be downloaded manually, since Google Drive asks for a confirmation.
 CELEBA_FILES = (
-    RemoteFile("img_align_celeba.zip", "", "00d2c5bc6d35e252742224ab0c1e8fcb", 1_443_490_838),
-    RemoteFile("list_attr_celeba.txt", "", "75e246fa4810816ffd6ee81facbd244c"),
+    RemoteFile("img_align_celeba.zip", "", "00d2c5bc6d35e252742224ab0c1e8fcb", 1_443_490_838, CELEBA_PAGE),
+    RemoteFile("list_attr_celeba.txt", "", "75e246fa4810816ffd6ee81facbd244c", page=CELEBA_PAGE),
 )
 SHAPES3D = Factors(("floor_hue", "wall_hue", "object_hue", "scale", "shape", "orientation"), (10, 10, 10, 8, 4, 15))
 CARS3D = Factors(("elevation", "azimuth", "object"), (4, 24, 183))

@@ -26,7 +26,7 @@ def find_or_fetch(file: RemoteFile, data_dir: Path) -> Path:
             check(file, path)
             return path
     if not file.url:
-        raise ValueError(f"{target}: there is no such file, and it has no download address: download it manually to this path")
+        raise ValueError(f"{target}: there is no such file: download it manually from {file.page} to this path")
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f"{target.name}.part")
     try:

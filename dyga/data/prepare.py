@@ -18,6 +18,7 @@ from dyga.data import readers
 from dyga.data.catalog import Source
 from dyga.data.download import find_or_fetch
 from dyga.data.store import LazyImages
+from dyga.provenance import locked
 
 SHARD = 10_000  # a multiple of the readers' BATCH
 
@@ -31,9 +32,15 @@ def prepare(name: str, source: Source, data_dir: Path) -> None:
     target, partial = data_dir / name, data_dir / f"{name}.{source.digest}.partial"
     if (target / "state.json").exists():
         return
+    with locked(data_dir, patience=86_400, name=f".{name}.lock"):
+        if not (target / "state.json").exists():  # another process may have made it meanwhile
+            _prepare(name, source, target, partial)
+
+
+def _prepare(name: str, source: Source, target: Path, partial: Path) -> None:
     if target.exists():
         raise ValueError(f"{target} is not a prepared data set: move it elsewhere or delete it")
-    files = [find_or_fetch(file, data_dir) for file in source.files]
+    files = [find_or_fetch(file, target.parent) for file in source.files]
     partial.mkdir(parents=True, exist_ok=True)
     shards = [partial / f"data-{i:05d}.arrow" for i in range(-(-source.count // SHARD))]
     done = next((i for i, shard in enumerate(shards) if not shard.exists()), len(shards))

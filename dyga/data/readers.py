@@ -19,6 +19,7 @@ from PIL import Image, ImageOps
 
 Batches = Iterator[tuple[np.ndarray, np.ndarray | None]]
 BATCH = 1_000
+BLOCK = 2**26  # bytes that are read at a time, if images are large
 SIDE = 64
 
 
@@ -58,9 +59,10 @@ def npy_header(stream: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
 
 
 def npy_blocks(stream: BinaryIO, shape: tuple[int, ...]) -> Iterator[np.ndarray]:
-    """The images of an array of this shape, uint8, in a stream after its header: `BATCH` at a time."""
-    for first in range(0, shape[0], BATCH):
-        block = (min(BATCH, shape[0] - first), *shape[1:])
+    """The images of an array of this shape, uint8, in a stream after its header: `BATCH` at a time, fewer if they are large."""
+    most = min(BATCH, max(BLOCK // math.prod(shape[1:]), 1))
+    for first in range(0, shape[0], most):
+        block = (min(most, shape[0] - first), *shape[1:])
         content = stream.read(math.prod(block))
         if len(content) < math.prod(block):
             raise ValueError(f"fewer than {shape[0]:,} images: the file is damaged")

@@ -21,10 +21,12 @@ from tqdm import tqdm
 
 from dyga.config import absolute_dataset, folder_name
 from dyga.data.own import KINDS, Opened
-from dyga.data.store import LazyImages, default_data_dir
+from dyga.data.store import LazyImages, data_folder
 from dyga.provenance import write_json
 
 SIDE = 64
+OVERSHOOT = 1.05  # floating-point grey levels may exceed their range by this factor, as resizing leaves them
+LEAST_BRIGHT = 8  # largest floating-point grey level from which on the range can be 0 to 255
 CODE = [Path(__file__).with_name(name) for name in ("labels.py", "own.py", "readers.py", "sources.py")]
 
 
@@ -43,7 +45,7 @@ class OwnImages(LazyImages):
         kind, _, where = self.name.partition(":")
         source = KINDS[kind](where)
         size = "" if side == SIDE else f"{side}px"
-        prepared = Path(data_dir or default_data_dir(), "-".join(filter(None, [folder_name(self.name), size])))
+        prepared = data_folder(data_dir) / "-".join(filter(None, [folder_name(self.name), size]))
         state = _state(source.paths)
         self._images, self.factors, record = _open(prepared, state) or self._prepare(source, prepared, state, side)
         super().__init__(len(self._images), side, side)
@@ -77,7 +79,9 @@ class OwnImages(LazyImages):
                 older.unlink(missing_ok=True)
         for note in labels.notes:
             print(note)
-        return _open(prepared, state)
+        if (found := _open(prepared, state)) is None:
+            raise ValueError(f"{self.name} was changed while it was read: run the same command again")
+        return found
 
     def _write(self, opened: Opened, path: Path, side: int) -> str:
         """Writes all images and returns the digest of names, contents and labels."""
@@ -116,7 +120,7 @@ def _open(prepared: Path, state: str) -> tuple[np.ndarray, np.ndarray | None, di
 def _state(paths: Iterable[str]) -> str:
     """A digest of all files' names, sizes and times, and of the code that reads them. It opens no file."""
     state = hashlib.blake2b(digest_size=16)
-    for path in CODE:
+    for path in CODE if paths else ():  # a data set of the hub is asked for once
         state.update(path.read_bytes())
     for path in paths:
         with suppress(OSError):  # a link without a target is named when it is read
@@ -145,7 +149,7 @@ def _read(
 
     contents = iter(contents)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        while block := list(islice(contents, 1_000)):
+        while block := list(islice(contents, 64)):  # images may be large
             yield from pool.map(read, block)
 
 
@@ -153,7 +157,8 @@ def read_image(source: Path | BinaryIO | np.ndarray, name: str, size: int = SIDE
     """An image file, or pixels (h, w[, 3]) uint8 -> (size, size, 3) uint8: upright, on white where it is transparent, resized and
     centre-cropped.
 
-    Grey levels of 16 bits and of floating point are scaled to 8 bits. ValueError with `name` if the file is no image.
+    Grey levels of 16 bits are scaled to 8 bits. For 32 bits and floating point the largest value tells the range: 0 to 1, 255 or
+    65,535. ValueError with `name` if the file is no image, or if its grey levels fit no range.
     """
     try:
         with Image.fromarray(source) if isinstance(source, np.ndarray) else Image.open(source) as stored:
@@ -178,10 +183,11 @@ def _rgb(image: Image.Image) -> Image.Image:
     """Any mode -> RGB."""
     if image.mode.startswith(("I", "F")):
         levels = np.asarray(image, dtype=np.float64)
-        if not np.isfinite(levels).all():
-            raise ValueError("NaN or infinite grey levels")
-        wide = image.mode.startswith("I;16") or levels.max() > 255
-        top = 65_535 if wide else 1 if image.mode == "F" and levels.max() <= 1 else 255
+        low, high = levels.min(), levels.max()
+        tops = (65_535,) if image.mode.startswith("I;16") else (1, 255, 65_535) if image.mode == "F" else (255, 65_535)
+        top = next((top for top in tops if high <= OVERSHOOT * top), 0)
+        if not (top and low >= (1 - OVERSHOOT) * top) or (image.mode == "F" and OVERSHOOT < high < LEAST_BRIGHT):
+            raise ValueError(f"grey levels from {low:g} to {high:g}: valid are 0 to 1, 255 or 65,535")
         return Image.fromarray(np.rint(levels.clip(0, top) * (255 / top)).astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
         layer = image.convert("RGBA")

@@ -52,8 +52,11 @@ class LazyImages(ABC):
         return images.reshape(indices.shape + self.shape[1:])
 
 
-def default_data_dir() -> Path:
-    """The checkout's data/ if it can be written, else dyga/ in the user's cache."""
+def data_folder(data_dir: Path | str | None = None) -> Path:
+    """The folder of data and caches: the given one; else the checkout's data/ if it can be written; else dyga/ in the user's
+    cache."""
+    if data_dir:
+        return Path(data_dir).expanduser()
     root = checkout()
     if root and (root / "data").is_dir() and os.access(root / "data", os.W_OK):
         return root / "data"

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from dyga.data.factors import Factors
-from dyga.data.store import LazyImages, default_data_dir, load_arrays, save_arrays
+from dyga.data.store import LazyImages, data_folder, load_arrays, save_arrays
 
 SIZE = 64  # pixels per side
 SAMPLES = 4  # sub-pixel samples along each axis
@@ -73,7 +73,7 @@ def rendered(
     The file's key is the hash of the world's `source` file and of this one, so that any change of the scene makes an older file
     invalid. If the folder cannot be written, the world is rendered each time.
     """
-    path = Path(data_dir or default_data_dir(), f"{name}.npz")
+    path = data_folder(data_dir) / f"{name}.npz"
     key = hashlib.sha256(Path(source).read_bytes() + Path(__file__).read_bytes()).hexdigest()
     arrays = load_arrays(path, key)
     if arrays is None:

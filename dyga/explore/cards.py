@@ -17,7 +17,7 @@ LEAST = 0.05  # share of variance below which a unit does not count as predicted
 
 class Card(NamedTuple):
     """A unit's `title`; the images with its `lowest` and `highest` codes, and its `traversal` (n, H, W, 3) uint8; the mean
-    absolute `change` of a pixel between the two ends of the range (H, W), in grey levels; a `note` on near-twins."""
+    absolute `change` of a pixel between the two ends of the range (H, W), in grey levels; a `note` on similar units."""
 
     title: str
     lowest: np.ndarray
@@ -31,7 +31,7 @@ def unit_cards(run: Run, units: Sequence[Unit], images: np.ndarray, extremes: in
     """A card per unit. The traversal is that of the first of `images` (n, H, W, 3), the change is a mean over all of them.
 
     The ends of the range are its first point and the point whose features are farthest from it: the traversal of a unit with two
-    scalars goes once round, so that its last point is near the first. Near-twins are the two active units that explain the
+    scalars goes once round, so that its last point is near the first. Similar units are the two active units that explain the
     largest shares of this unit's variance, 5% or more; the note also has the absolute rank correlation of the codes.
     """
     features, grid, saved = run.encode(images), run.traversal_grid, run.projection
@@ -47,14 +47,14 @@ def unit_cards(run: Run, units: Sequence[Unit], images: np.ndarray, extremes: in
         order = np.argsort(saved["codes"][:, unit.index], kind="stable")
         lowest, highest = (run.data.images[saved["rows"][places]] for places in (order[:extremes], order[-extremes:]))
         change = np.abs(ends[::2] - ends[1::2]).mean(axis=(0, 3))
-        twins = [twin for twin in np.argsort(-shares[:, unit.index]) if run.active[twin] and twin != unit.index][:2]
+        others = [other for other in np.argsort(-shares[:, unit.index]) if run.active[other] and other != unit.index][:2]
         said = [
-            f"unit {twin} ({shares[twin, unit.index]:.0%}, {correlations[twin, unit.index]:.2f})".replace(" 0.", " .")
-            for twin in twins
-            if shares[twin, unit.index] >= LEAST
+            f"unit {other} ({shares[other, unit.index]:.0%}, {correlations[other, unit.index]:.2f})".replace(" 0.", " .")
+            for other in others
+            if shares[other, unit.index] >= LEAST
         ]
         title = str(unit) + (", two scalars" if np.ptp(scalars[:, unit.index], axis=0).astype(bool).sum() > 1 else "")
-        cards.append(Card(title, lowest, highest, decoded[:count], change, f"near-twins: {', '.join(said) or 'none'}"))
+        cards.append(Card(title, lowest, highest, decoded[:count], change, f"similar: {', '.join(said) or 'none'}"))
     return cards
 
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from functools import cached_property
+from operator import index
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,6 +41,9 @@ class Unit(NamedTuple):
         """For example 'eyes open + glasses', or 'unit 12' without a factor."""
         return " + ".join(self.factors).replace("_", " ") or f"unit {self.index}"
 
+    def __index__(self) -> int:
+        return self.index
+
     def __str__(self) -> str:
         """For example 'eyes open .56 + glasses .48 (unit 12)', or 'unit 12' without a factor."""
         if not self.factors:
@@ -61,15 +65,14 @@ class Run:
     """One trained variant, opened by `load_run`.
 
     Images are uint8 (n, size, size, 3); `size` is the setting `image_size`. Features are float32 (n, units, dim), before
-    alignment to the anchors. Methods that decode take the number of sampling `steps` (None: the setting `sampling_steps`) and the
-    `seed` of the initial noise.
+    alignment to the anchors. A unit is given by its index or as a `Unit`. Methods that decode take the number of sampling `steps`
+    (None: the setting `sampling_steps`) and the `seed` of the initial noise.
     """
 
     def __init__(self, folder: Path, data_dir: Path | None = None, extensions: Sequence[Extension] = ()):
         self.folder = folder
         self.config: Config = load_config(folder)
-        given = tuple(type(extension).__name__ for extension in extensions)
-        if given != self.config.extensions:
+        if tuple(type(extension).__name__ for extension in extensions) != self.config.extensions:
             names = ", ".join(self.config.extensions) or "no extensions"
             raise ValueError(f"{folder}: trained with {names}; pass the same to load_run(..., extensions=[...])")
         self.name = f"{self.config.variant}-seed{self.config.seed}"
@@ -107,8 +110,8 @@ class Run:
         if path.exists():
             with Image.open(path) as row:
                 return np.stack(np.split(np.asarray(row.convert("RGB")), 16, axis=1))
-        count = len(self.data.images)
-        return self.data.images[np.sort(np.random.default_rng(3).choice(count, 16, replace=count < 16))]
+        rows = np.random.default_rng(3).choice(len(self.data.images), 16, replace=len(self.data.images) < 16)
+        return self.data.images[np.sort(rows)]
 
     @cached_property
     def factor_names(self) -> tuple[str, ...]:
@@ -137,10 +140,9 @@ class Run:
         return load_file(self._existing("codes.safetensors", "codes: run notebook 02_training or 'dyga evaluate' first"))
 
     def _existing(self, name: str, missing: str) -> Path:
-        path = self.folder / name
-        if not path.exists():
+        if not (self.folder / name).exists():
             raise ValueError(f"{self.folder} has no {missing}")
-        return path
+        return self.folder / name
 
     @torch.no_grad()
     def encode(self, images: np.ndarray) -> np.ndarray:
@@ -228,35 +230,38 @@ class Run:
         """The index of the nearest point on each unit's traversal grid: features (units, dim) -> (units,) int64, 0 to 200."""
         return np.linalg.norm(self.traversal_grid - features, axis=-1).argmin(axis=0)
 
-    def anchors_along(self, unit: int) -> tuple[np.ndarray, np.ndarray]:
+    def anchors_along(self, unit: int | Unit) -> tuple[np.ndarray, np.ndarray]:
         """A unit's anchors, ordered along its traversal grid: the nearest grid indices (k,) int64 and the means (k, dim).
 
         k is 0 in a run without anchoring. ValueError for an unknown unit.
         """
-        self._check_units([unit])
+        (unit,) = self._indices([unit])
         used = self.anchors.mask[unit] if self.config.anchoring else slice(0)
         means = self.anchors.means[unit][used].cpu().numpy()
         indices = np.linalg.norm(self.traversal_grid[:, None, unit] - means, axis=-1).argmin(axis=0)
         order = np.argsort(indices, kind="stable")
         return indices[order], means[order]
 
-    def at_anchor(self, features: np.ndarray, unit: int, anchor: int, steps: int | None = None, seed: int = 0) -> np.ndarray:
+    def at_anchor(
+        self, features: np.ndarray, unit: int | Unit, anchor: int, steps: int | None = None, seed: int = 0
+    ) -> np.ndarray:
         """Decode features (n, units, dim) with one unit set to one of its anchors, numbered as in `anchors_along`.
 
         Returns images (n, size, size, 3). ValueError for an unknown unit or anchor.
         """
-        _, means = self.anchors_along(unit)
+        (unit,), (_, means) = self._indices([unit]), self.anchors_along(unit)
         if not 0 <= anchor < len(means):
             raise ValueError(f"anchor {anchor}: unit {unit} has {len(means)} anchors, numbered from 0")
         features = features.copy()
         features[:, unit] = means[anchor]
         return self.decode(features, steps, seed)
 
-    def traverse(self, image: np.ndarray, unit: int, count: int = 8, steps: int | None = None, seed: int = 0) -> np.ndarray:
+    def traverse(
+        self, image: np.ndarray, unit: int | Unit, count: int = 8, steps: int | None = None, seed: int = 0
+    ) -> np.ndarray:
         """Vary one unit of `image` (size, size, 3) along its range and keep the others fixed: (count, size, size, 3).
         ValueError for an unknown unit, and as in `encode` and `decode`."""
-        self._check_units([unit])
-        return self.decode(self.traversal_features(self.encode(image[None])[0], unit, count), steps, seed)
+        return self.decode(self.traversal_features(self.encode(image[None])[0], *self._indices([unit]), count), steps, seed)
 
     def traversal_features(self, features: np.ndarray, unit: int, count: int) -> np.ndarray:
         """Copies of features (units, dim) in which one unit takes `count` evenly spaced values of its traversal grid:
@@ -266,17 +271,16 @@ class Run:
         return moved
 
     def swap(
-        self, source: np.ndarray, target: np.ndarray, units: Sequence[int], steps: int | None = None, seed: int = 0
+        self, source: np.ndarray, target: np.ndarray, units: Sequence[int | Unit], steps: int | None = None, seed: int = 0
     ) -> np.ndarray:
         """Latent interchange (paper, Figure 3): decode `source` with `units` replaced by those of `target`.
 
         Both are one image (size, size, 3) or n images, and so is the result. ValueError for an unknown unit, and as in `encode`
         and `decode`.
         """
-        self._check_units(units)
-        single = np.ndim(source) == 3
+        indices, single = self._indices(units), np.ndim(source) == 3
         features = self.encode(source[None] if single else source)
-        features[:, list(units)] = self.encode(target[None] if single else target)[:, list(units)]
+        features[:, indices] = self.encode(target[None] if single else target)[:, indices]
         images = self.decode(features, steps, seed)
         return images[0] if single else images
 
@@ -292,9 +296,8 @@ class Run:
 
         Maps are averaged over steps, heads and layers; each layer is first interpolated to the size of the latent.
         """
-        layers = self.model.denoiser.keep_attention(True)
+        layers, size = self.model.denoiser.keep_attention(True), self.model.latent_shape[-1]
         maps: list[Tensor] = []
-        size = self.model.latent_shape[-1]
 
         def collect(*_):
             squares = [layer.map.unflatten(-1, (int(layer.map.shape[-1] ** 0.5),) * 2) for layer in layers]
@@ -310,10 +313,11 @@ class Run:
             self.model.denoiser.keep_attention(False)
         return torch.stack(maps).mean(dim=0).cpu().numpy()
 
-    def _check_units(self, units: Sequence[int]) -> None:
-        wrong = [u for u in units if not 0 <= u < self.config.units]
-        if wrong:
+    def _indices(self, units: Sequence[int | Unit]) -> list[int]:
+        indices = [index(unit) for unit in units]
+        if wrong := [i for i in indices if not 0 <= i < self.config.units]:
             raise ValueError(f"units {wrong}: valid are 0 to {self.config.units - 1}")
+        return indices
 
 
 def load_run(folder: str | Path, data_dir: str | Path | None = None, extensions: Sequence[Extension] = ()) -> Run:

@@ -44,8 +44,8 @@ _INTERCHANGE = """
 const pair=root.querySelector("input[data-image]"),ticks=[...root.querySelectorAll("input[data-unit]")];
 const whole=root.querySelector("input[data-whole]");
 const show=()=>{const p=+pair.value,full=2**ticks.length-1;let set=0;ticks.forEach((t,i)=>{if(t.checked)set|=1<<i;});
- draw("source",2*p,full+1);draw("target",2*p+1,full+1);draw("result",2*p+(whole.checked?1:0),set);};
-[pair,whole,...ticks].forEach(e=>e.addEventListener("input",show));
+ draw("source",2*p,full+1);draw("target",2*p+1,full+1);draw("result",2*p+(whole&&whole.checked?1:0),set);};
+[pair,whole,...ticks].filter(Boolean).forEach(e=>e.addEventListener("input",show));
 sheet.onload=show;sheet.src=data.sheet;
 """
 
@@ -62,6 +62,7 @@ def traversals(run: Run, images: np.ndarray, units: Sequence[Unit], count: int =
     moved = np.stack([[run.traversal_features(f, unit.index, count) for unit in units] for f in features])
     # The start position shows the image's own features, not the nearest point of the grid.
     moved[np.arange(len(images))[:, None], np.arange(len(units)), start] = features[:, None]
+    _check_sheet("traversals", len(images) * len(units), count, images.shape[1])
     frames = run.decode(moved.reshape(-1, *features.shape[1:]))
     frames = frames.reshape(len(images) * len(units), count, *frames.shape[1:])
     controls = [_range("image", "data-image", len(images))]
@@ -73,26 +74,29 @@ def traversals(run: Run, images: np.ndarray, units: Sequence[Unit], count: int =
 def interchange(run: Run, sources: np.ndarray, targets: np.ndarray, units: Sequence[Unit]) -> HTML:
     """Latent interchange (paper, Figure 3) between pairs of images, both (n, size, size, 3) uint8.
 
-    One checkbox per unit takes it from the target. One more extends the choice to all units with the same factors. ValueError for
-    more than seven units, since every combination is decoded, or if the numbers of images differ,
-    or for more frames than one sheet holds.
+    One checkbox per unit takes it from the target. If units have factors, one more extends the choice to all units with the same
+    factors. ValueError for more than seven units, since every combination is decoded, or if the numbers of images differ, or for
+    more frames than one sheet holds.
     """
     if len(units) > 7 or len(sources) != len(targets):
         counts = f"{len(units)} units, {len(sources)} sources, {len(targets)} targets"
         raise ValueError(f"static interchange: {counts}: valid are at most 7 units, and as many sources as targets")
+    grouped = any(unit.factors for unit in units)
+    _check_sheet("interchange", 2 * len(sources), 2 ** len(units) + 1, sources.shape[1])
     before, after = run.encode(sources), run.encode(targets)
     groups = [run.following(unit) for unit in units]
-    features = np.repeat(before[:, None, None], 2, axis=1).repeat(2 ** len(units), axis=2)
+    features = np.repeat(before[:, None, None], 1 + grouped, axis=1).repeat(2 ** len(units), axis=2)
     for combination in range(2 ** len(units)):
         chosen = [i for i in range(len(units)) if combination >> i & 1]
-        for whole, taken in enumerate(([units[i].index for i in chosen], [u for i in chosen for u in groups[i]])):
+        for whole, taken in enumerate(([units[i].index for i in chosen], [u for i in chosen for u in groups[i]])[: 1 + grouped]):
             features[:, whole, combination, taken] = after[:, taken]
-    frames = run.decode(features.reshape(-1, *before.shape[1:])).reshape(len(sources) * 2, -1, *sources.shape[1:])
+    frames = run.decode(features.reshape(-1, *before.shape[1:])).reshape(len(sources), 1 + grouped, -1, *sources.shape[1:])
+    frames = np.broadcast_to(frames, (len(sources), 2, *frames.shape[2:])).reshape(2 * len(sources), -1, *sources.shape[1:])
     # The last column holds the original images: a pair's source in its first row, the target in its second.
     originals = np.stack([sources, targets], axis=1).reshape(-1, 1, *sources.shape[1:])
     controls = [_range("pair", "data-image", len(sources))]
     controls += [_checkbox(unit.name, f'data-unit="{i}"') for i, unit in enumerate(units)]
-    controls += [_checkbox("include all units of the same factor", "data-whole")]
+    controls += [_checkbox("include all units of the same factor", "data-whole")] if grouped else []
     canvases = "".join(_canvas(name, sources.shape[1], name) for name in ("source", "target", "result"))
     body = f"<div>{''.join(controls)}</div>{canvases}"
     return _figure("interchange", np.concatenate([frames, originals], axis=1), body, _INTERCHANGE, width="150px")
@@ -111,13 +115,17 @@ def _canvas(name: str, side: int, title: str = "") -> str:
     return f'<div>{caption}<canvas data-name="{name}" width="{side}" height="{side}"></canvas></div>'
 
 
+def _check_sheet(kind: str, rows: int, columns: int, side: int) -> None:
+    """ValueError, before anything is decoded, if so many frames do not fit one sheet."""
+    size = columns * side, rows * side
+    if max(size) > LARGEST:
+        frames = f"{rows} x {columns} frames of {side}x{side} pixels"
+        raise ValueError(f"static {kind}: {frames} make an image of {size[0]}x{size[1]}: valid is at most {LARGEST} a side")
+
+
 def _figure(kind: str, frames: np.ndarray, body: str, script: str, width: str = "256px", **data) -> HTML:
     """The complete HTML. Frames (rows, columns, H, W, 3) uint8 become one sheet; `data` is passed to the script."""
     high, wide = frames.shape[2:4]
-    size = frames.shape[1] * wide, frames.shape[0] * high
-    if max(size) > LARGEST:
-        frames_of = f"{frames.shape[0]} x {frames.shape[1]} frames of {wide}x{high} pixels"
-        raise ValueError(f"static {kind}: {frames_of} make an image of {size[0]}x{size[1]}: valid is at most {LARGEST} a side")
     sheet = frames.transpose(0, 2, 1, 3, 4).reshape(frames.shape[0] * high, frames.shape[1] * wide, 3)
     buffer = io.BytesIO()
     Image.fromarray(sheet).save(buffer, "webp", quality=88, method=4)

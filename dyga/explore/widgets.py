@@ -17,6 +17,7 @@ from dyga.data import read_image
 from dyga.explore.run import GRID_SIZE, Run, Unit
 
 SHOWN = 12  # units with a control at first; in a traversal, a checkbox shows the others
+NAME = 290  # pixels of a unit's name beside its slider
 STRIP = 8  # images along a unit's range
 UPLOAD_LIMIT = 100_000_000  # bytes of an uploaded file
 UPLOADED = -1  # the number of the uploaded image
@@ -103,11 +104,11 @@ class UnitSlider(ipywidgets.VBox):
         self.unit, self.anchors = unit, list(anchors)
         last = GRID_SIZE - 1
         self.slider = ipywidgets.IntSlider(0, min=0, max=last, readout=False, layout={"width": "300px", "margin": "0"})
-        name = ipywidgets.Label(str(unit), layout={"width": "190px"})
+        name = ipywidgets.Label(str(unit), layout={"width": f"{NAME}px"})
         # The slider's track leaves 8 pixels at both ends for its handle.
         marks = "".join(f'<i style="position:absolute;left:{8 + 284 * a / last:.0f}px;{_TICK}"></i>' for a in self.anchors)
         ticks = ipywidgets.HTML(f'<div style="position:relative;width:300px;height:7px">{marks}</div>')
-        ticks.layout = {"margin": "-8px 0 0 194px", "height": "9px"}
+        ticks.layout = {"margin": f"-8px 0 0 {NAME + 4}px", "height": "9px"}
         super().__init__([ipywidgets.HBox([name, self.slider]), ticks], layout={"overflow": "visible"})
 
     def nearest_anchor(self) -> int:
@@ -135,7 +136,7 @@ class TraversalExplorer(Explorer):
     """
 
     def __init__(self, run: Run, images: np.ndarray, first: int = 0):
-        self._run, self._moving = run, False
+        self._run, self._moving, self._last = run, False, None
         self.rows = [UnitSlider(unit, run.anchors_along(unit.index)[0].tolist()) for unit in run.active_units]
         self._decode = lru_cache(maxsize=1_024)(self._decode_moved)
         self._decode_strip = lru_cache(maxsize=256)(self._decode_range)
@@ -143,6 +144,7 @@ class TraversalExplorer(Explorer):
         self.snap = ipywidgets.Checkbox(False, description="snap to anchors", indent=False, layout={"width": "150px"})
         self.snap.disabled = not any(row.anchors for row in self.rows)
         self.all = ipywidgets.Checkbox(False, description=f"all {len(self.rows)} units", indent=False, layout={"width": "130px"})
+        self.all.disabled = len(self.rows) <= SHOWN
         self.reset = ipywidgets.Button(description="reset", layout={"width": "80px"})
         self.source, self.result, self.strip = _view(128), _view(320), _view(116 * STRIP)
         self.caption, self.message = ipywidgets.Label(), ipywidgets.Label()
@@ -162,7 +164,8 @@ class TraversalExplorer(Explorer):
         self.start()
 
     def start(self) -> None:
-        """Set every slider to the chosen image's own grid index."""
+        """Set every slider to the chosen image's own grid index, and stop playing."""
+        self.play.playing = False
         self._features = self._run.encode(self.chooser.image[None])[0]
         indices = self._run.grid_indices(self._features)
         self.source.value = png(self.chooser.image, 128)
@@ -190,7 +193,8 @@ class TraversalExplorer(Explorer):
 
     def show(self, row: UnitSlider) -> None:
         """Decode the image with the moved units, and the strip of `row`. Units that were not moved keep the image's features."""
-        self._last = row
+        if row is not self._last or not self.play.playing:
+            self._last, self.play.value = row, row.slider.value
         moved = tuple((r.unit.index, r.slider.value) for r in self._moved())
         self.result.value = self._decode(self.chooser.key, moved)
         others = tuple((unit, index) for unit, index in moved if unit != row.unit.index)
@@ -233,7 +237,8 @@ class InterchangeExplorer(Explorer):
         self._run, self.units = run, run.active_units
         self.source = ImageChooser(images, first[0], "source", self.show)
         self.target = ImageChooser(images, first[1], "target", self.show)
-        self.ticks = [ipywidgets.Checkbox(False, description=str(u), indent=False, layout={"width": "240px"}) for u in self.units]
+        self.target.seed.value = 1_000  # other random images than the source's
+        self.ticks = [ipywidgets.Checkbox(False, description=str(u), indent=False, layout={"width": "auto"}) for u in self.units]
         self.whole = ipywidgets.Checkbox(False, description="include all units of the same factor", indent=False)
         self.whole.disabled = not self.units[0].factors
         self.views = {name: _view(192) for name in ("source", "target", "result")}
@@ -242,7 +247,8 @@ class InterchangeExplorer(Explorer):
             box.observe(lambda _: self.show(), "value")
         titled = [ipywidgets.VBox([ipywidgets.Label(name), view]) for name, view in self.views.items()]
         choices = ipywidgets.VBox([self.source, self.target])
-        boxes = ipywidgets.VBox([*self.ticks[:SHOWN], self.whole])
+        ticks = ipywidgets.VBox(self.ticks, layout={"max_height": "330px", "overflow": "auto"})
+        boxes = ipywidgets.VBox([ticks, self.whole])
         super().__init__([ipywidgets.HBox([choices, boxes]), ipywidgets.HBox(titled)])
         self.show()
 

@@ -5,6 +5,7 @@ rotation of them is uncorrelated too. A mixture is closer to a Gaussian (kurtosi
 least kurtosis selects the unmixed scalars: independent component analysis (Hyvärinen and Oja 2000).
 """
 
+import torch
 from torch import Tensor
 
 from dyga.extensions.base import Extension
@@ -30,7 +31,11 @@ def independence_penalties(scalars: Tensor, scalars_per_unit: int = 1) -> tuple[
     With two scalars per unit the kurtosis is that of the pair's length. It is least if the pair lies on a ring, so that the two
     scalars that follow one hue share a unit: independent subspace analysis (Hyvärinen and Hoyer 2000).
     """
-    scalars = scalars.float()
+    with torch.autocast(scalars.device.type, enabled=False):
+        return _penalties(scalars.float(), scalars_per_unit)
+
+
+def _penalties(scalars: Tensor, scalars_per_unit: int) -> tuple[Tensor, Tensor]:
     deviation = scalars.std(dim=0)
     standard = (scalars - scalars.mean(dim=0)) / (deviation + 1e-5)
     correlation = standard.T @ standard / (len(scalars) - 1)

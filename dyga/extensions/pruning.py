@@ -78,7 +78,7 @@ class Pruning(Extension):
         for unit, other in choice.merged:
             merge(training.model.feature_extractor, unit, other, training.optimiser.state)
             if training.average:
-                merge(training.average.module.feature_extractor, unit, other, {})
+                merge(training.average.feature_extractor, unit, other, {})
             training.feature_buffer[:, unit, 1] = training.feature_buffer[:, other, 0]
             self.active[unit, 1], self.active[other] = 1, 0
 

@@ -73,7 +73,7 @@ class GaussianAnchors(nn.Module):
         self.register_buffer("noise", torch.ones(slots))
         self.register_buffer("intrinsic_dims", torch.ones(slots, dtype=torch.long))
         self.register_buffer("mask", torch.zeros(slots, dtype=torch.bool))
-        self._read = (-1, False)  # the mask's version, and whether it has anchors
+        self._read = (None, -1, False)  # the mask, its version, and whether it has anchors
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "GaussianAnchors":
         def keep(tensor: Tensor) -> Tensor:
@@ -90,10 +90,10 @@ class GaussianAnchors(nn.Module):
     @property
     def fitted(self) -> bool:
         """Whether there are anchors."""
-        version = self.mask._version
-        if self._read[0] != version:  # kept, since reading the mask from a GPU makes every step wait
-            self._read = (version, bool(self.mask.any()))
-        return self._read[1]
+        mask, version = self.mask, -1 if self.mask.is_inference() else self.mask._version
+        if version < 0 or self._read[0] is not mask or self._read[1] != version:
+            self._read = (mask, version, bool(mask.any()))  # kept, since reading the mask from a GPU makes every step wait
+        return self._read[2]
 
     @property
     def parameter_counts(self) -> Tensor:

@@ -13,6 +13,8 @@ from dyga.method.anchors import Alignment, GaussianAnchors, align_to_means
 from dyga.method.feature_extractor import FeatureExtractor
 from dyga.method.unet import UNet
 
+LOGGED = ("loss", "step", "lr", "seconds", "anchor_seconds", "anchors")  # what else the log lists beside the terms
+
 
 class Loss(NamedTuple):
     """One step's loss. `total` is minimised. `terms` holds, by name, the diffusion loss and the extensions' penalties, detached.
@@ -88,12 +90,14 @@ class LatentUnitDiffusion(nn.Module):
     def forward(self, images: Tensor, latents: Tensor, generator: torch.Generator) -> Loss:
         """Loss of images (batch, 3, size, size) in [-1, 1] with latents (batch, *latent_shape); paper, equation 1."""
         scalars = self.scalars(images)
-        features = self.features(scalars).float()  # under autocast the networks give bfloat16; anchors and losses use float32
+        features = self.features(scalars).float()  # under autocast the networks give bfloat16
         units = self.align(features)
         total = self.denoising_loss(units, latents, generator)
         terms = {"diffusion": total.detach()}
         for extension in self.extensions:
             for name, penalty in extension.penalties(scalars).items():
+                if name in terms or name in LOGGED:
+                    raise ValueError(f"an extension's penalty is called '{name}': that name is taken, choose another")
                 total = total + penalty
                 terms[name] = penalty.detach()
         return Loss(total, terms, scalars.detach().float(), features.detach())

@@ -67,7 +67,7 @@ class SkipDropout:
             )
         if any(getattr(block, "_skip_dropout", None) for block in blocks):
             raise ValueError("SkipDropout is attached to this U-Net already: call .remove() of the handle first")
-        levels = range(len(blocks)) if self.levels is None else self.levels
+        levels = range(len(blocks)) if self.levels is None else dict.fromkeys(self.levels)  # a level once
         if not set(levels) <= set(range(len(blocks))):
             raise ValueError(f"levels {tuple(levels)}: this U-Net has levels 0 to {len(blocks) - 1}")
         _warn_if_compiled()

@@ -143,8 +143,8 @@ class UNet(nn.Module):
     """Denoiser: (noisy latent, time, latent units) -> prediction of the latent's shape.
 
     `channels` are the widths per resolution, finest first; positions attend to the units at `attention_levels` and in the
-    middle; `transformer` adds self
-    attention and feed-forward, as the paper's U-Net has. The default is the paper's: 16x16x3 latents, about 37 M parameters.
+    middle; `transformer` adds self-attention and feed-forward, as the paper's U-Net has. The default is the paper's: 16x16x3
+    latents, about 37 M parameters.
     """
 
     def __init__(

@@ -138,8 +138,8 @@ def absolute_correlations(codes: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 
 def active_mask(codes: np.ndarray) -> np.ndarray:
-    """Codes (n, units) -> (units,) bool: units with at least 5% of the largest standard deviation. Pruned units are constant,
-    so they are inactive.
+    """Codes (n, units) -> (units,) bool: units with at least 5% of the largest standard deviation. A constant unit, such as a
+    pruned one, is inactive, unless all are constant.
 
     Of units with several scalars, (n, units, scalars), the scalar that varies most counts.
     """

@@ -1,5 +1,6 @@
 """DCI: disentanglement, completeness and informativeness from the feature importances of gradient boosting."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,12 +58,18 @@ def dci(
     codes, labels = checked(codes, factors)
     check_estimator(estimator)
     train, test = split_rows(labels, seed, num_train, num_test)
-    fit = boosted_trees if estimator == "lightgbm" else _reference
-    fits = Parallel(n_jobs=n_jobs)(delayed(fit)(codes[train], label[train], codes[test], seed) for label in labels.T)
+    fits = Parallel(n_jobs=n_jobs)(
+        delayed(fitted_trees(estimator))(codes[train], label[train], codes[test], seed) for label in labels.T
+    )
     importance = np.stack([column for column, _ in fits], axis=1)
     predicted = np.stack([column for _, column in fits], axis=1)
     accuracy = (predicted == labels[test]).mean(axis=0)
     return DCI(_concentration(importance), _concentration(importance.T), float(accuracy.mean()), importance, accuracy)
+
+
+def fitted_trees(estimator: Estimator) -> Callable[..., tuple[np.ndarray, np.ndarray]]:
+    """The function that fits gradient boosting as `boosted_trees` does, by an estimator."""
+    return boosted_trees if estimator == "lightgbm" else _reference
 
 
 def _reference(train: np.ndarray, label: np.ndarray, test: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:

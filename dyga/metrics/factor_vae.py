@@ -35,7 +35,6 @@ def factor_vae_score(
     num_test: int = 5_000,
     batch_size: int = 64,
     num_variance: int = 10_000,
-    scale_codes: bool = False,
     seed: int = 0,
 ) -> FactorVAEScore:
     """FactorVAE score (Kim and Mnih 2018) of codes (n, units) for factors (n, factors).
@@ -44,10 +43,9 @@ def factor_vae_score(
     the batch, relative to its global variance over `num_variance` rows (all rows if there are fewer). `num_train` votes give the
     majority factor of each unit. The score is the accuracy of this table on `num_test` more votes.
 
-    Units with a global standard deviation below 0.05 are dropped, as in the protocol, whatever the scale of the codes. With
-    `scale_codes` the threshold is 0.05 times the largest standard deviation. The score is 0.0 if no unit is left. A single active
-    unit gets all votes, so its score is near 1 / number of factors. Batches are drawn with replacement, so any number of rows
-    will do. Raises ValueError for invalid input.
+    Units with a global standard deviation below 0.05 are dropped, as in the protocol, whatever the scale of the codes. The
+    score is 0.0 if no unit is left. A single active unit gets all votes, so its score is near 1 / number of factors. Batches are
+    drawn with replacement, so any number of rows will do. Raises ValueError for invalid input.
     """
     codes, labels = checked(codes, factors)
     check_count(num_train, "num_train")
@@ -57,8 +55,7 @@ def factor_vae_score(
     rng = np.random.default_rng(seed)
     rows = rng.choice(len(codes), min(num_variance, len(codes)), replace=False)
     variance = codes[rows].var(axis=0, ddof=1)
-    widest = max(variance.max(), np.finfo(float).tiny) if scale_codes else 1.0
-    active = np.sqrt(variance / widest) >= MIN_STD
+    active = np.sqrt(variance) >= MIN_STD
     num_units, num_factors = codes.shape[1], labels.shape[1]
     if not active.any():
         return FactorVAEScore(0.0, np.zeros((num_units, num_factors), dtype=np.int64), active)

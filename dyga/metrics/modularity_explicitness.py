@@ -1,7 +1,6 @@
 """Modularity and explicitness."""
 
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
@@ -9,9 +8,6 @@ from sklearn.metrics import roc_auc_score
 
 from dyga.metrics._checks import check_count, checked, split_rows, standardised
 from dyga.metrics.mig import discretise, mutual_information
-
-Classifier = Literal["one_vs_rest", "multinomial"]
-MAX_ITERATIONS = 1_000  # enough for a multinomial regression to converge
 
 
 @dataclass(frozen=True)
@@ -29,7 +25,6 @@ def modularity_explicitness(
     num_train: int = 10_000,
     num_test: int = 5_000,
     num_bins: int = 20,
-    classifier: Classifier = "one_vs_rest",
     seed: int = 0,
 ) -> ModularityExplicitness:
     """Modularity and explicitness (Ridgeway and Mozer 2018) of codes (n, units) for factors (n, factors).
@@ -41,14 +36,11 @@ def modularity_explicitness(
 
     Explicitness is the ROC AUC of a one-vs-rest logistic regression on all units, standardised. It is fitted on `num_train` rows
     and tested on `num_test` others. The AUC is averaged over the values of a factor that occur in both splits, then over factors.
-    With `classifier="multinomial"` one regression per factor gives the probabilities of all its values.
 
     Raises ValueError for invalid input or fewer than num_train + num_test rows.
     """
     codes, labels = checked(codes, factors)
     check_count(num_bins, "num_bins", least=2)
-    if classifier not in get_args(Classifier):
-        raise ValueError(f'classifier must be "one_vs_rest" or "multinomial", got {classifier!r}')
     train, test = split_rows(labels, seed, num_train, num_test)
     squared = np.square(mutual_information(discretise(codes[train], num_bins), labels[train]))
     best = squared.max(axis=1)
@@ -56,24 +48,17 @@ def modularity_explicitness(
     modularity = np.where(best > 0, 1.0 - others, 0.0)
 
     standard = standardised(codes, reference=codes[train])
-    multinomial = classifier == "multinomial"
-    explicitness = [_mean_auc(standard, label, train, test, multinomial) for label in labels.T]
+    explicitness = [_mean_auc(standard, label, train, test) for label in labels.T]
     return ModularityExplicitness(float(modularity.mean()), float(np.mean(explicitness)))
 
 
-def _mean_auc(codes: np.ndarray, label: np.ndarray, train: np.ndarray, test: np.ndarray, multinomial: bool) -> float:
+def _mean_auc(codes: np.ndarray, label: np.ndarray, train: np.ndarray, test: np.ndarray) -> float:
     """Mean test AUC over the values of one factor, or 0.5 if no value can be tested."""
     aucs = []
-    if multinomial:
-        shared = LogisticRegression(max_iter=MAX_ITERATIONS).fit(codes[train], label[train])
-        probability = shared.predict_proba(codes[test])
     for value in np.intersect1d(label[train], label[test]):
         is_value = label == value
         if is_value[test].all():
             continue
-        if multinomial:
-            score = probability[:, shared.classes_ == value].ravel()
-        else:
-            score = LogisticRegression().fit(codes[train], is_value[train]).decision_function(codes[test])
+        score = LogisticRegression().fit(codes[train], is_value[train]).decision_function(codes[test])
         aucs.append(roc_auc_score(is_value[test], score))
     return float(np.mean(aucs)) if aucs else 0.5

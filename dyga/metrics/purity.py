@@ -42,8 +42,8 @@ def knn_purity(
 
     Purity is the share of a row's `neighbours` nearest other rows that have its label, averaged over `num_train` rows. Distances
     are Euclidean, within one unit. The score takes each unit's best factor. A factor with few values has a high purity by chance,
-    so compare with `chance`: the sum of squared label frequencies, which is the purity of a constant unit. Raises ValueError for
-    invalid input or fewer than num_train rows.
+    so compare with `chance`: the sum of squared label frequencies, which is the expected purity of a constant unit. Among rows at
+    equal distance, neighbours are drawn at random. Raises ValueError for invalid input or fewer than num_train rows.
     """
     features = checked_units(features, "features", ndim=(2, 3))
     labels = checked_factors(factors, len(features))
@@ -51,9 +51,11 @@ def knn_purity(
     check_count(num_train, "num_train", least=neighbours + 1)
     rows = train_rows(labels, seed, num_train, name="features")
     labels = labels[rows]
-    matrix = np.empty((features.shape[1], labels.shape[1]))
+    matrix, rng = np.empty((features.shape[1], labels.shape[1])), np.random.default_rng(seed)
     for unit in range(features.shape[1]):
         points = features[rows, unit].reshape(num_train, -1)
+        if len(np.unique(points, axis=0)) < num_train:  # the tree would give equal rows the same few neighbours
+            points = points + 1e-9 * (points.std() or 1.0) * rng.standard_normal(points.shape)
         # A unit's features lie near a curve, so a tree is faster than brute force even in 32 dimensions.
         tree = NearestNeighbors(n_neighbors=neighbours, algorithm="kd_tree").fit(points)
         nearest = tree.kneighbors(return_distance=False)

@@ -8,7 +8,7 @@ from lightgbm import LGBMRegressor
 from sklearn.linear_model import LinearRegression
 from sklearn.metrics import r2_score
 
-from dyga.metrics._checks import check_count, checked, checked_integers, split_rows, standardised
+from dyga.metrics._checks import check_count, checked, checked_integers, split_rows
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,6 @@ def r_squared(
     check_count(num_test, "num_test", least=2)
     train, test = split_rows(labels, seed, num_train, num_test)
     values = checked_integers(factors, "factors").astype(float)
-    codes = standardised(codes, reference=codes[train])
     fits = (delayed(_scores)(codes[train], value[train], codes[test], value[test], seed) for value in values.T)
     linear, boosted = np.array(Parallel(n_jobs=n_jobs)(fits)).T
     return RSquared(float(linear.mean()), float(boosted.mean()), linear, boosted)

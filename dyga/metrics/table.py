@@ -19,7 +19,7 @@ from dyga.metrics.modularity_explicitness import modularity_explicitness
 from dyga.metrics.purity import knn_purity
 from dyga.metrics.r_squared import r_squared
 from dyga.metrics.sap import sap
-from dyga.metrics.tad import total_auroc_difference
+from dyga.metrics.tad import binary_columns, total_auroc_difference
 
 
 class Metric(NamedTuple):
@@ -74,8 +74,9 @@ def evaluate(
     """Table (metric, quantity, value) of codes (n, units) for factors (n, factors).
 
     `metrics` are the names of the metrics to compute. Not among the defaults are "mcc" and "r_squared", which need ordered
-    factors, and "tad", which needs binary ones. The sample sizes, `estimator`, `n_jobs` and `seed` are passed to the metrics that
-    take them. `progress` shows a progress bar on stderr. Raises ValueError for unknown names and for input that a metric refuses.
+    factors, and "tad", which is computed from the binary ones, three at least. The sample sizes, `estimator`, `n_jobs` and `seed`
+    are passed to the metrics that take them. `progress` shows a progress bar on stderr. Raises ValueError for unknown names and
+    for input that a metric refuses.
     """
     _check_names(metrics)
     codes, _ = checked(codes, factors)
@@ -163,4 +164,6 @@ def _check_names(metrics: Sequence[str]) -> None:
 
 def _compute(name: str, codes: np.ndarray, factors: np.ndarray, seed: int, options: dict[str, Any]) -> Any:
     function, takes, _ = METRICS[name]
+    if name == "tad" and (binary := binary_columns(factors)):  # without any, TAD says what it needs
+        factors = as_array(factors)[:, binary]
     return function(codes, factors, **{option: options[option] for option in takes}, seed=seed)

@@ -10,6 +10,7 @@ from dyga.metrics.mig import factor_entropy, gap_of_best_two, mutual_information
 
 CAPTURED_AUROC = 0.75  # an attribute is captured if a unit reaches this AUROC
 SHARED_INFORMATION = 0.2  # attributes that share more normalised mutual information with another are left out
+MIN_BINARY = 3  # binary attributes from which on the project reports TAD
 COARSE_RANGE = 0.2  # in the released coarse version, units with a range up to this have chance level
 
 
@@ -20,6 +21,12 @@ class TotalAUROCDifference:
     tad: float
     captured: int
     auroc: np.ndarray
+
+
+def binary_columns(factors: np.ndarray) -> list[int]:
+    """The columns of factors (n, factors) that have two values; none if there are fewer than three."""
+    found = [i for i, column in enumerate(np.asarray(factors).T) if len(np.unique(column)) == 2]
+    return found if len(found) >= MIN_BINARY else []
 
 
 def total_auroc_difference(

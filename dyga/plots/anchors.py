@@ -27,6 +27,13 @@ class Cloud(NamedTuple):
     factor: str = ""
     colours: np.ndarray | None = None
 
+    def spread(self, count: int) -> np.ndarray:
+        """The numbers of at most `count` anchors, ascending: the first, then each time the farthest from those chosen."""
+        anchors, chosen = np.asarray(self.anchors), [0]
+        while len(chosen) < min(count, len(anchors)):
+            chosen.append(int(np.linalg.norm(anchors[:, None] - anchors[chosen], axis=-1).min(axis=1).argmax()))
+        return np.unique(chosen)  # equal anchors count as one
+
 
 def cloud(
     features: np.ndarray,
@@ -79,10 +86,13 @@ def anchor_samples(title: str, cloud: Cloud, images: Sequence[np.ndarray], numbe
     axes = above.subplots()
     _draw(above, axes, title, cloud, aspect=70)
     axes.margins(0.03, 0.12)
+    outline = [mpl.patheffects.withStroke(linewidth=2.5, foreground="white")]
+    style = {"ha": "center", "va": "center", "fontsize": 9, "fontweight": "bold", "color": INK, "path_effects": outline}
     for number in numbers:
         anchor = np.asarray(cloud.anchors)[number]
-        axes.annotate(str(number), anchor, (7, 7), textcoords="offset points", fontsize=9, fontweight="bold", color=INK, zorder=5,
-                      path_effects=[mpl.patheffects.withStroke(linewidth=2.5, foreground="white")])  # fmt: skip
+        outward = (anchor - np.mean(cloud.xy, axis=0)) / np.ptp(cloud.xy, axis=0).clip(1e-9)
+        outward *= 11 / max(np.linalg.norm(outward), 1e-9)
+        axes.annotate(str(number), anchor, outward, textcoords="offset points", zorder=5, **style)
     for panel, image, number in zip(np.atleast_1d(below.subplots(1, len(images))), images, numbers, strict=True):
         panel.imshow(image)
         panel.set_title(str(number), fontsize=9, fontweight="bold", pad=3)

@@ -31,8 +31,9 @@ def training_curves(logs: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure
         axes.plot(steps, loss, color=colour, alpha=0.18, linewidth=0.7)
         axes.plot(steps, smooth, color=colour, label=words(name))
     axes.set(xlabel="Training step", ylabel="Loss", title="Loss (running mean; raw values faint)")
-    # The loss of the first steps is much higher than the rest, which a linear axis would flatten.
-    axes.set(yscale="log", ylim=(0.8 * min(bottoms), 1.25 * max(tops)))
+    # The loss of the first steps is much higher than the rest, which a linear axis would flatten. Penalties can make it negative.
+    if min(bottoms) > 0:
+        axes.set(yscale="log", ylim=(0.8 * min(bottoms), 1.25 * max(tops)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "235" else ""))
     figure.legend(loc="outside right center")
@@ -55,7 +56,7 @@ def anchors_over_training(variants: Mapping[str, tuple[np.ndarray, np.ndarray]])
         colour = styles[name]["color"]
         axes.fill_between(steps, least, most, color=colour, alpha=0.10, linewidth=0)
         axes.fill_between(steps, low, high, color=colour, alpha=0.22, linewidth=0)
-        axes.plot(steps, middle, label=words(name), markersize=4, **styles[name])
+        axes.plot(steps, middle, label=words(name), markersize=4, markevery=0.1, **styles[name])
     axes.set(xlabel="Training step", ylabel="Anchors per unit", ylim=(0, None))
     axes.set_title("Median over units (bands: interquartile range, full range)")
     figure.legend(loc="outside right center")

@@ -76,7 +76,7 @@ def _image_rows(rows, labels, label: str, breaks=(), header: Sequence[str] = (),
 
 
 @styled
-def data_grid(images: Sequence[np.ndarray], row_labels: Sequence[str], label: str = "Images: one row per factor") -> Figure:
+def data_grid(images: Sequence[np.ndarray], row_labels: Sequence[str], label: str = "Images, one row per label") -> Figure:
     """Rows of images, one row per row label: each row (n, H, W, 3) uint8, of any length. `label` is the alternative text."""
     return _image_rows(images, row_labels, label, side=0.75)
 
@@ -91,11 +91,11 @@ def traversal(images: Sequence[np.ndarray], labels: Sequence[str]) -> Figure:
 def interchange(source: np.ndarray, target: np.ndarray, rows: Sequence[tuple[str, np.ndarray]]) -> Figure:
     """Latent interchange as in the paper's Figure 3: source and target images, then one row per (label, images).
 
-    A row shows the source images decoded with one factor's unit taken from the target. All images are (n, H, W, 3) uint8.
+    A row shows the source images decoded with one unit taken from the target. All images are (n, H, W, 3) uint8.
     """
     images = [source, target, *(images for _, images in rows)]
     labels = ["source image", "target image", *(name for name, _ in rows)]
-    return _image_rows(images, labels, "Figure 3, latent interchange: source, target, then one row per factor", breaks=(2,))
+    return _image_rows(images, labels, "Figure 3, latent interchange: source, target, then one row per unit", breaks=(2,))
 
 
 @styled
@@ -122,7 +122,7 @@ def attention_maps(images: np.ndarray, maps: np.ndarray, labels: Sequence[str]) 
     weight = 0.88 * (0.2 + 0.8 * smooth)  # the image is visible where attention is low
     overlaid = (1 - weight) * canvas[:, None] + weight * colour
     rows = [np.concatenate([image[None], over.round().astype(np.uint8)]) for image, over in zip(canvas, overlaid, strict=True)]
-    label = "Figure 4: cross-attention of each factor's best unit, over the image"
+    label = "Figure 4: cross-attention of each unit, over the image"
     figure = _image_rows(rows, [" "] * len(rows), label, header=["image", *labels], side=1.25, spare=0.65)
     shades = ScalarMappable(Normalize(0, 1), scale)
     bar = figure.colorbar(shades, ax=figure.axes[0], shrink=0.6, aspect=24, pad=0.015, panchor=(1, 0), ticks=[0, 1])

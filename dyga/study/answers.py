@@ -18,7 +18,16 @@ from dyga.study.statistics import holm, stratified_difference, verdict
 CSV = TABLE.name
 COLUMNS = {"world": str, "variant": str, "seed": int, "steps": int, "commit": str, "measure": str, "value": float}
 ALL = "all worlds"
-LEVELS = ("FactorVAE score", "DCI", "completeness", "MIG", "k-NN purity", "interchange, one unit", "PSNR")
+LEVELS = (
+    "FactorVAE score",
+    "DCI",
+    "completeness",
+    "MIG",
+    "k-NN purity",
+    "interchange, one unit",
+    "interchange, all units",
+    "PSNR",
+)
 
 
 def read_runs(path: Path) -> pd.DataFrame:
@@ -134,8 +143,10 @@ def section(runs: pd.DataFrame, plan: Plan) -> str:
         f"The plan (`dyga/study/plan.toml`) was committed before its runs. **{done} of {planned} planned runs are done.** "
         "Differences are paired by seed and world; a positive one is an improvement. Intervals are 95%. *p* is adjusted by "
         "Holm's method over the questions of a table, in each of its columns. *No effect larger than X*: the interval lies "
-        "within plus and minus X, which is at most the smallest effect that matters. Models of faces2d_correlated are "
-        "measured on faces2d."
+        "within plus and minus X, which is at most the smallest effect that matters. X is not adjusted for the number of "
+        "questions. *By at most X* was added to the verdict after the results. *All worlds* is the mean over these worlds, which "
+        "are taken to have equal variances; the effect in one world may differ from it. Models of faces2d_correlated are measured "
+        "on faces2d."
     ]
     found = answers(runs, plan)
     for part in plan.parts:

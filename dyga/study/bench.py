@@ -40,13 +40,6 @@ def clustered_curves(rows: int, units: int, dim: int, seed: int) -> tuple[Tensor
         return scalars, torch.cat([mlps(part) for part in scalars.split(8_192)])
 
 
-def matmul_rate(size: int = 768, repeats: int = 10) -> float:
-    """FLOP/s of float64 matrix products, the best of several: the upper limit of an anchor fit."""
-    matrix = torch.randn(size, size, dtype=torch.float64)
-    best = min(_seconds(lambda: matrix @ matrix)[0] for _ in range(repeats))
-    return 2 * size**3 / best
-
-
 def bench_anchors(sizes: Sequence[int] = SIZES, units: int = 20, dim: int = 32, seed: int = 0) -> pd.DataFrame:
     """One row per size.
 
@@ -58,7 +51,7 @@ def bench_anchors(sizes: Sequence[int] = SIZES, units: int = 20, dim: int = 32, 
     torch.set_num_threads(1)
     try:
         with threadpool_limits(1):
-            rate = matmul_rate()
+            rate = _matmul_rate(torch.device("cpu"), torch.float64, size=768)
             held_out = clustered_curves(10_000, units, dim, seed + 1)[1]
             return pd.DataFrame([_bench_size(n, units, dim, seed, held_out, rate) for n in sizes])
     finally:
@@ -164,7 +157,7 @@ def bench_training(config: Config, batch: int, repeats: int = 5) -> pd.DataFrame
         "optimiser": optimiser.step,
         "whole step": whole,
     }
-    rate = _matmul_rate_of(device, torch.bfloat16 if half else torch.float32)
+    rate = _matmul_rate(device, torch.bfloat16 if half else torch.float32)
     table = []
     for name, part in parts.items():
         with torch.autocast(device.type, torch.bfloat16, enabled=half):
@@ -178,7 +171,7 @@ def bench_training(config: Config, batch: int, repeats: int = 5) -> pd.DataFrame
     return pd.DataFrame(table).assign(**{"memory, GB": memory / 1e9})
 
 
-def _matmul_rate_of(device: torch.device, dtype: torch.dtype, size: int = 4_096) -> float:
+def _matmul_rate(device: torch.device, dtype: torch.dtype, size: int = 4_096) -> float:
     """FLOP/s of a large matrix product on the device, the best of several."""
     matrix = torch.randn(size, size, device=device, dtype=dtype)
-    return 2 * size**3 / min(_seconds(lambda: matrix @ matrix, device)[0] for _ in range(4))
+    return 2 * size**3 / min(_seconds(lambda: matrix @ matrix, device)[0] for _ in range(10))

@@ -13,10 +13,9 @@ from dyga.config import Config
 from dyga.data import Dataset
 from dyga.explore.run import GRID_SIZE, Run, project
 from dyga.method.diffusion import to_tensor
+from dyga.metrics.tad import binary_columns
 from dyga.provenance import locked, write_atomically, write_json
 from dyga.seeds import sample_rows
-
-MIN_BINARY = 3  # TAD needs as many factors of two values
 
 
 def evaluate(run: Run) -> dict:
@@ -122,8 +121,8 @@ def score(codes: np.ndarray, features: np.ndarray, factors: np.ndarray, names: S
 
 def _tad(codes: np.ndarray, factors: np.ndarray) -> dict:
     """TAD of the binary factors, how many of them are captured, and how many there are. Empty if there are fewer than three."""
-    binary = [i for i, column in enumerate(factors.T) if len(np.unique(column)) == 2]
-    if len(binary) < MIN_BINARY:
+    binary = binary_columns(factors)
+    if not binary:
         return {}
     result = metrics.total_auroc_difference(codes, factors[:, binary], seed=0)
     return {"tad": result.tad, "captured": result.captured, "binary_factors": len(binary)}

@@ -45,6 +45,8 @@ def _small(address: str) -> np.ndarray:
 def _fit(soup: BeautifulSoup, table: Tag) -> None:
     """Marks a wide table as a list for telephones, whose cells carry their column's head, and folds a long one."""
     rows = [row.find_all(["th", "td"]) for row in table.find_all("tr")]
+    if not rows:
+        return
     head, body = rows[0], rows[1:]
     for title in head:  # long names of factors wrap
         first, *more = title.get_text(strip=True).split("_")

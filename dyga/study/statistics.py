@@ -42,18 +42,18 @@ def holm(p: Sequence[float]) -> np.ndarray:
     return adjusted[order.argsort(kind="stable")]
 
 
-def paired_difference(scores: Sequence[float], reference: Sequence[float], level: float = 0.95) -> PairedDifference:
-    """Student's interval of `scores` minus `reference`, seed by seed.
+def paired_difference(scores: Sequence[float], reference: Sequence[float]) -> PairedDifference:
+    """Student's 95% interval of `scores` minus `reference`, seed by seed.
 
     With one seed the interval is infinite. ValueError unless both have the same number of finite values, at least one.
     """
     scores, reference = np.asarray(scores, float), np.asarray(reference, float)
     if scores.shape != reference.shape or scores.ndim != 1 or not len(scores):
         raise ValueError(f"scores has shape {scores.shape} and reference {reference.shape}: valid are equal ones, (seeds,)")
-    return stratified_difference([scores - reference], level)
+    return stratified_difference([scores - reference])
 
 
-def stratified_difference(strata: Sequence[np.ndarray], level: float = 0.95) -> PairedDifference:
+def stratified_difference(strata: Sequence[np.ndarray]) -> PairedDifference:
     """The mean over strata, such as worlds, of their mean differences. Each stratum is an array of differences (seeds,). The
     variance is pooled from the deviations within strata. One stratum gives the paired t test.
 
@@ -68,13 +68,13 @@ def stratified_difference(strata: Sequence[np.ndarray], level: float = 0.95) -> 
         return PairedDifference(mean, -math.inf, math.inf, count, 1.0)
     pooled = sum(float(np.square(each - np.mean(each)).sum()) for each in strata) / freedom
     error = math.sqrt(pooled * float((1 / counts).sum())) / len(counts)
-    half = float(student.ppf(0.5 + level / 2, freedom)) * error
+    half = float(student.ppf(0.975, freedom)) * error
     p = 2 * float(student.sf(abs(mean) / error, freedom)) if error else float(mean == 0)
     return PairedDifference(mean, mean - half, mean + half, count, p)
 
 
-def seeds_needed(scores: Sequence[float], reference: Sequence[float], share: float = 0.5, power: float = 0.8) -> int | None:
-    """How many paired seeds a two-sided t test at 5% needs to see `share` of the mean difference with this power, if the
+def seeds_needed(scores: Sequence[float], reference: Sequence[float]) -> int | None:
+    """How many paired seeds a two-sided t test at 5% needs to see half of the mean difference with a power of 80%, if the
     differences spread as these do; None if more than 10,000, or if all differences are 0. ValueError as in `paired_difference`,
     and with fewer than two."""
     found = paired_difference(scores, reference)
@@ -83,10 +83,10 @@ def seeds_needed(scores: Sequence[float], reference: Sequence[float], share: flo
     spread = float((np.asarray(scores, float) - np.asarray(reference, float)).std(ddof=1))
     if not spread:
         return 2 if found.mean else None
-    effect = abs(found.mean) * share / spread
+    effect = abs(found.mean) / 2 / spread
     counts = np.unique(np.geomspace(2, 10_000, 2_000).astype(int))
     limits = student.ppf(0.975, counts - 1)
     seen = nct.sf(limits, counts - 1, effect * np.sqrt(counts))
     # For large effects the library returns NaN; the power is 1 there.
-    enough = counts[np.nan_to_num(seen, nan=1.0) >= power]
+    enough = counts[np.nan_to_num(seen, nan=1.0) >= 0.8]
     return int(enough[0]) if len(enough) else None

@@ -33,7 +33,8 @@ from dyga.study.workers import run_workers
 if TYPE_CHECKING:
     from dyga.explore.run import Run
 
-BEST_FIRST = ("pruned", "two_scalars", "decorrelated", "full")  # variants, by how well one unit follows one factor
+# Variants, by how well one unit follows one factor.
+BEST_FIRST = ("pruned", "two_scalars", "decorrelated_without_skip_dropout", "decorrelated", "full")
 
 
 class NotTrained(FileNotFoundError):
@@ -75,12 +76,12 @@ class Study:
     @property
     def runs(self) -> Path:
         """The folder of runs, executed notebooks and report.html."""
-        return Path(self.root).resolve() / "runs" / self.name
+        return Path(self.root).expanduser().resolve() / "runs" / self.name
 
     @property
     def figures(self) -> Path:
         """The folder of figures and tables."""
-        return Path(self.root).resolve() / "figures" / self.name
+        return Path(self.root).expanduser().resolve() / "figures" / self.name
 
     def configs(self) -> list[Config]:
         """One configuration per variant and seed, in the order of training: the slowest variants first."""

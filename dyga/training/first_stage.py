@@ -3,6 +3,7 @@
 import io
 import sys
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,11 +29,13 @@ SAVE_EVERY = 1_000  # steps between two states from which an interrupted trainin
 
 
 def make_first_stage(config: Config, images) -> nn.Module:
-    """The configured first stage with its latent's scale set from 2,048 images of the data, the same in every run."""
+    """The configured first stage. The scale of the patches' latents is set from 2,048 images of the data, the same in every run;
+    that of a vq is set after its training."""
     torch.manual_seed(0)
     stage = FIRST_STAGES[config.first_stage](config.image_size).eval().requires_grad_(False)
-    with torch.no_grad():
-        stage.calibrate(to_tensor(images[sample_rows(len(images), min(2_048, len(images)), 0)]))
+    if config.first_stage == "patches":
+        with torch.no_grad():
+            stage.calibrate(to_tensor(images[sample_rows(len(images), min(2_048, len(images)), 0)]))
     return stage
 
 
@@ -47,7 +50,7 @@ def train_first_stage(config: Config, folder: Path, data_dir: Path | None = None
         claim(folder / "config.json", made_of)
         if (folder / "model.safetensors").exists():
             return
-        start, steps, images, vq = time.monotonic(), config.first_stage_steps, data.images, config.first_stage == "vq"
+        steps, images, vq = config.first_stage_steps, data.images, config.first_stage == "vq"
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         stage = make_first_stage(config, images).train().requires_grad_(True).to(device)
         peak = 2e-4 if vq else 4e-3
@@ -59,9 +62,10 @@ def train_first_stage(config: Config, folder: Path, data_dir: Path | None = None
         if perceptual:
             parts["discriminator"] = discriminator = VQGANLoss(perceptual.to(device)).to(device)
             parts["discriminator_optimiser"] = torch.optim.AdamW(discriminator.parameters(), lr=peak, betas=(0.5, 0.9))
-        state = load_resume(folder / "resume.pt") or {"step": 0}
-        if state["step"] and state.keys() != {*parts, "step"}:
+        state = load_resume(folder / "resume.pt") or {"step": 0, "seconds": 0.0}
+        if state["step"] and state.keys() != {*parts, "step", "seconds"}:
             raise ValueError(f"{folder}: begun with{'out' if perceptual else ''} the LPIPS weights: delete it to start again")
+        start = time.monotonic() - state["seconds"]
         if state["step"]:
             for name, part in parts.items():
                 part.load_state_dict(state[name])
@@ -80,7 +84,8 @@ def train_first_stage(config: Config, folder: Path, data_dir: Path | None = None
             else:
                 _descend(parts["optimiser"], stage.loss(batch))
             if (step + 1) % SAVE_EVERY == 0 or step + 1 == steps > SAVE_EVERY:
-                save_resume(folder / "resume.pt", {name: part.state_dict() for name, part in parts.items()} | {"step": step + 1})
+                done = {"step": step + 1, "seconds": time.monotonic() - start}
+                save_resume(folder / "resume.pt", {name: part.state_dict() for name, part in parts.items()} | done)
         sample = to_tensor(images[sample_rows(len(images), min(256, len(images)), 0)]).to(device)
         with torch.no_grad():
             stage.eval()
@@ -96,7 +101,7 @@ def train_first_stage(config: Config, folder: Path, data_dir: Path | None = None
         write_atomically(folder / "model.safetensors", weights)
         (folder / "resume.pt").unlink(missing_ok=True)
         for log in folder.parent.glob("*/log.jsonl"):
-            if (log.parent / "config.json").exists():
+            with suppress(ValueError):  # no run of this project
                 keep_first_stage(log.parent, load_config(log.parent))
 
 

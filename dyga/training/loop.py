@@ -4,6 +4,7 @@ All randomness of step s comes from (seed, s): an interrupted run continues from
 bits, and no generator state has to be kept.
 """
 
+import copy
 import json
 import shutil
 import time
@@ -16,7 +17,6 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
 from dyga.checkpoint import load_resume, save_model, save_resume
 from dyga.config import Config, check_batch
@@ -47,9 +47,10 @@ def train(
 
     Leaves config.json, log.jsonl, model.safetensors, and a copy of the study's first stage if that is trained; resume.pt exists
     during the training. An interrupted run continues from its last checkpoint; a complete run yields nothing. `extensions` are
-    the user's own, beside those that `config` switches on. Under `accelerate launch` or `torchrun` every process takes its share
-    of each batch, and the first process writes. ValueError if the folder holds a run of other data or settings, if a vq first
-    stage is missing or of other data or settings, and for fewer than 2 images or 20 labelled ones.
+    the user's own, beside those that `config` switches on. A run records only their names: after a change of an extension, train
+    into another folder. Under `accelerate launch` or `torchrun` every process takes its share of each batch, and the first
+    process writes. ValueError if the folder holds a run of other data or settings, if a vq first stage is missing or of other
+    data or settings, and for fewer than 2 images or 20 labelled ones.
     """
     data = load_dataset(config.dataset, data_dir, config.image_size)
     if len(data.images) < 2:
@@ -74,18 +75,6 @@ def train(
         if accelerator.is_main_process:
             keep_first_stage(folder, config)
         accelerator.wait_for_everyone()
-
-
-def moving_average(decay: float):
-    """The update of averaged weights: an exponential moving average. Its decay grows from .18 to `decay`, so that the average of
-    a short run does not keep the first weights."""
-
-    @torch.no_grad()
-    def update(averaged: list[Tensor], current: list[Tensor], updates: Tensor) -> None:
-        count = int(updates)
-        torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + count) / (10 + count)))
-
-    return update
 
 
 def sort_keys(scalars: Tensor) -> Tensor:
@@ -118,8 +107,7 @@ class Training:
             self.model.compile_parts()
         self.wrapped, self.optimiser = accelerator.prepare(self.model, optimiser)
         self.gradients = Gradients(config, self.model, self.wrapped, accelerator)
-        average = moving_average(config.ema)
-        self.average = AveragedModel(self.model, multi_avg_fn=average, use_buffers=False) if config.ema else None
+        self.average = copy.deepcopy(self.model) if config.ema else None
         # Every process keeps its own share.
         width = config.scalars_per_unit + config.unit_dim
         self.feature_buffer = torch.zeros(config.feature_buffer // self.world, config.units, width, device=self.device)
@@ -139,7 +127,7 @@ class Training:
                 nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
             self.optimiser.step()
             if self.average:
-                self.average.update_parameters(self.model)
+                self._update_average()
             self._remember(points)
             self.done += 1
             recent.append(losses)  # tensors: reading a number from a GPU would make every step wait
@@ -157,6 +145,13 @@ class Training:
                 yield self._log(recent)
                 recent = []
         self._finish()
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        """One step of the exponential moving average of the parameters. Its decay grows from 0 to `config.ema`, so that the
+        average of a short run does not keep the first weights."""
+        decay = min(self.config.ema, (1 + self.done) / (10 + self.done)) if self.done else 0.0
+        torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), 1 - decay)
 
     def _diverged(self) -> FloatingPointError:
         return FloatingPointError(f"{self.folder}: the training has diverged (not finite at step {self.done}): lower lr")
@@ -216,7 +211,7 @@ class Training:
         count = min(self.config.feature_buffer, len(self.batches))
         rows = np.array_split(random.choice(len(self.batches), count, replace=False), -(-count // 256))
         if self.average:
-            for own, averaged in zip(self.model.parameters(), self.average.module.parameters(), strict=True):
+            for own, averaged in zip(self.model.parameters(), self.average.parameters(), strict=True):
                 own.data.copy_(averaged.data)
             self._measure_batch_statistics(rows)
         self.model.eval()
@@ -259,12 +254,11 @@ class Training:
         log = self.folder / "log.jsonl"
         if state is None:
             if self.rank == 0:
-                log.write_text("")
-                for name in MADE_OF_MODEL:  # of a model that was deleted
+                for name in ("log.jsonl", *MADE_OF_MODEL):  # of a model that was deleted
                     (self.folder / name).unlink(missing_ok=True)
                 shutil.rmtree(self.folder / GENERATED, ignore_errors=True)
             return
-        begun = state.get("world", self.world)
+        begun = state["world"]
         if begun != self.world:
             raise ValueError(f"{self.folder} was begun with {begun} processes, not {self.world}: use as many, or delete it")
         self.model.load_state_dict(state["model"])
@@ -272,7 +266,7 @@ class Training:
         if self.average:
             self.average.load_state_dict(state["average"])
         self.feature_buffer.copy_(state["feature_buffer"].chunk(self.world)[self.rank])
-        self.done, self.seconds, self.anchor_seconds = state["step"], state["seconds"], state.get("anchor_seconds", 0.0)
+        self.done, self.seconds, self.anchor_seconds = state["step"], state["seconds"], state["anchor_seconds"]
         if self.rank == 0:
             lines = [line for line in log.read_text().splitlines(keepends=True) if line.endswith("\n")]
             log.write_text("".join(line for line in lines if json.loads(line)["step"] <= self.done))

@@ -12,7 +12,7 @@ LPIPS_SOURCES = ("github.com/toshas/torch-fidelity/releases/download/v0.2.0", "d
 
 
 def lpips() -> nn.Module | None:
-    """LPIPS (Zhang et al. 2018) by torch-fidelity, of two batches (batch, 3, H, W) in 0..255 -> (batch, 1, 1).
+    """LPIPS (Zhang et al. 2018) by torch-fidelity, of two batches (batch, 3, H, W) in 0..255 -> (batch,).
 
     None unless both weight files are in torch hub's checkpoint folder. Nothing is downloaded unasked.
     ValueError for a damaged file.

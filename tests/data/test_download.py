@@ -110,5 +110,5 @@ def test_no_network_and_no_such_file(server, tmp_path):
 
 
 def test_a_file_that_has_no_address_must_be_put_there(tmp_path):
-    with pytest.raises(ValueError, match=r"data.bin: there is no such file, .* no download address: download it manually"):
+    with pytest.raises(ValueError, match=r"data.bin: there is no such file: download it manually from"):
         find_or_fetch(RemoteFile("data.bin", "", "0" * 32), tmp_path)

@@ -308,9 +308,6 @@ def test_an_image_folder_of_classes(datasets, tmp_path, load, monkeypatch):
 def test_what_is_wrong_with_a_data_set_of_the_library_is_named(datasets, tmp_path, load, monkeypatch):
     stored = kinds(datasets)
 
-    def without_image_7(row, number):
-        return row | {"photo": None if number == 7 else row["photo"]}
-
     cases = {
         "words": (stored.select_columns(["name", "legs"]), "no column of images; its columns are name, legs"),
         "hole": (

@@ -1,6 +1,8 @@
 """From a small file in a published format to a prepared data set: whole, resumed, or not there."""
 
 import hashlib
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import datasets
@@ -32,7 +34,7 @@ def small(tmp_path, monkeypatch):
 
 
 def files(folder):
-    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file() and p.suffix != ".lock")
 
 
 def test_images_and_factors_come_back(small):
@@ -59,7 +61,23 @@ def test_nothing_is_done_twice(small):
     before = {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
     (folder / "downloads" / "3dshapes.h5").unlink()  # no longer needed
     prepare_dataset("shapes3d", folder)
-    assert all(p.stat().st_mtime_ns == when for p, when in before.items() if p.exists())
+    del before[folder / "downloads" / "3dshapes.h5"]
+    assert len(before) > 3 and all(p.stat().st_mtime_ns == when for p, when in before.items())
+
+
+def test_two_processes_prepare_it_once(small, monkeypatch):
+    folder, images = small
+    write, written = prepare._write_shard, []
+
+    def slow(path, *rest):
+        time.sleep(0.3)
+        written.append(path.name)
+        write(path, *rest)
+
+    monkeypatch.setattr(prepare, "_write_shard", slow)
+    with ThreadPoolExecutor(2) as pool:  # locks exclude threads as they do processes
+        prepared = list(pool.map(lambda _: prepare_dataset("shapes3d", folder), range(2)))
+    assert len(written) == len(set(written)) and all(np.array_equal(data.images[:], images) for data in prepared)
 
 
 def test_an_interrupted_preparation_goes_on_after_its_last_whole_shard(small, monkeypatch):
@@ -117,7 +135,7 @@ def test_a_folder_of_the_same_name_is_refused_before_anything_is_read(small, mon
 class TestBadFilesOnTheCommandLine:
     def run(self, folder, capsys) -> str:
         with pytest.raises(SystemExit) as stopped:
-            main(["data", "prepare", "shapes3d", "--data-dir", str(folder)])
+            main(["data", "prepare", "--data-dir", str(folder), "shapes3d"])
         error = capsys.readouterr().err
         assert stopped.value.code == 2 and len(error.splitlines()) == 1
         assert files(folder) in ([], ["downloads/3dshapes.h5"])  # what was put there stays, nothing else is left

@@ -65,12 +65,6 @@ def test_dsprites_are_black_and_white(tmp_path):
     assert found.shape == (20, 64, 64, 3) and np.array_equal(found[..., 1], masks[10:] * 255)
 
 
-def test_pickled_objects_are_not_loaded(tmp_path):
-    np.savez(tmp_path / "m.npz", images=np.array([{}] * 5))
-    with pytest.raises(ValueError):
-        gathered(readers.read_npz([tmp_path / "m.npz"], 5, 0))
-
-
 def test_cars3d_in_the_order_of_list_txt_the_object_fastest(tmp_path):
     first, second = np.zeros((128, 128, 3, 24, 4), np.uint8), np.full((128, 128, 3, 24, 4), 200, np.uint8)
     second[..., 5, 3] = 77

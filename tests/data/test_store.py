@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dyga.data import store
-from dyga.data.store import default_data_dir, load_arrays, save_arrays
+from dyga.data.store import data_folder, load_arrays, save_arrays
 
 ARRAY = np.random.default_rng(0).integers(0, 60, size=(3, 40), dtype=np.uint16)
 
@@ -73,9 +73,9 @@ def test_the_default_folder_is_the_repositorys_or_else_the_users_cache(tmp_path,
     monkeypatch.setattr(store, "checkout", lambda: tmp_path / "repository")
     monkeypatch.setattr(os, "access", lambda path, mode: writable)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    assert default_data_dir() == tmp_path / "cache" / "dyga"
+    assert data_folder() == tmp_path / "cache" / "dyga"
     monkeypatch.delenv("XDG_CACHE_HOME")
-    assert default_data_dir() == Path.home() / ".cache" / "dyga"
+    assert data_folder() == Path.home() / ".cache" / "dyga"
     (tmp_path / "repository" / "data").mkdir(parents=True)
     beside = (tmp_path / "repository" / "data").resolve()
-    assert default_data_dir() == (beside if writable else Path.home() / ".cache" / "dyga")
+    assert data_folder() == (beside if writable else Path.home() / ".cache" / "dyga")

@@ -156,7 +156,7 @@ def kept(request, monkeypatch):
     """A world that keeps a cache of its own: its name, images, what was rendered for them, and how often it is rendered again."""
     name, (module, function) = request.param, MODULES[request.param]
     images = RENDERED[name]()
-    with np.load(world.default_data_dir() / f"{name}.npz") as stored:
+    with np.load(world.data_folder() / f"{name}.npz") as stored:
         arrays = {key: stored[key] for key in stored}
     calls = []
     made = arrays["shades"] if name == "rooms3d" else {key: array for key, array in arrays.items() if key != "key"}
@@ -214,6 +214,6 @@ def test_a_change_of_the_scene_makes_the_cache_stale(tmp_path):
 def test_rendering_again_gives_the_same_bits(module, function):
     RENDERED[module.__name__.split(".")[-1]]()  # kept in the cache, if it is not there yet
     again = getattr(module, function)()
-    with np.load(world.default_data_dir() / f"{module.__name__.split('.')[-1]}.npz") as stored:
+    with np.load(world.data_folder() / f"{module.__name__.split('.')[-1]}.npz") as stored:
         for name, array in ({"shades": again} if module is rooms3d else again).items():
             np.testing.assert_array_equal(array, stored[name])

@@ -18,7 +18,7 @@ def test_a_card_shows_extreme_codes_the_traversal_and_the_change_between_ends(ru
     if (np.ptp(scalars, axis=0) > 0).sum() == 1:  # the ends are the first and the last point of the traversal
         ends = [run.traverse(image, units[1].index, count=2).astype(float) for image in images]
         assert cards[1].change == pytest.approx(np.mean([np.abs(low - high).mean(axis=2) for low, high in ends], axis=0), abs=1)
-    assert cards[1].note.startswith("near-twins: ") and f"unit {units[1].index} " not in cards[1].note
+    assert cards[1].note.startswith("similar: ") and f"unit {units[1].index} " not in cards[1].note
 
 
 def ring(angle, *, turn=0.0):

@@ -127,6 +127,13 @@ def test_interchange_of_all_units_is_the_target_and_of_none_the_source(run, imag
     assert run.swap(images, images[::-1], [1], steps=2).shape == images.shape
 
 
+def test_a_unit_is_as_good_as_its_index(run, images):
+    unit = run.active_units[0]
+    assert np.array_equal(run.swap(images[0], images[1], [unit]), run.swap(images[0], images[1], [unit.index]))
+    assert np.array_equal(run.traverse(images[0], unit, 3), run.traverse(images[0], unit.index, 3))
+    assert np.array_equal(run.anchors_along(unit)[0], run.anchors_along(unit.index)[0])
+
+
 def test_attention_is_a_distribution_over_units(run, images):
     maps = run.attention(images, steps=2)
     assert maps.shape == (3, 8, 8, 8)

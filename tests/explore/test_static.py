@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from dyga.explore import static
+from dyga.explore.run import Unit
 
 
 def sheet_and_data(page: str) -> tuple[np.ndarray, dict]:
@@ -50,6 +51,14 @@ def test_interchange_holds_every_combination(run):
     groups = sorted({index for unit in units for index in run.following(unit)})
     assert close(at(3, 3), run.swap(images[1], images[3], groups))
     assert page.count('type="checkbox"') == 3
+
+
+def test_without_factors_there_is_no_choice_of_all_units_of_a_factor(run):
+    images, units = run.data.images[np.array([5, 300_000])], [Unit(unit.index) for unit in run.active_units[:1]]
+    page = static.interchange(run, images[:1], images[1:], units).data
+    sheet, _ = sheet_and_data(page)
+    assert page.count('type="checkbox"') == 1 and sheet.shape == (2 * 64, 3 * 64, 3)
+    assert close(sheet[:64, 64:128], run.swap(images[0], images[1], units))
 
 
 def test_too_many_units_or_unpaired_images_are_refused(run):

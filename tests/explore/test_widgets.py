@@ -77,6 +77,17 @@ class TestTraversal:
         explorer.play.value = 100
         assert row.slider.value == 100 and explorer.result.value != shown and str(row.unit) in explorer.caption.value
 
+    def test_playing_starts_where_the_slider_is_and_ends_with_a_reset(self, explorer):
+        first, second = explorer.rows[:2]
+        first.slider.value = 150
+        assert explorer.play.value == 150
+        explorer.play.playing = True
+        explorer.play.value = 155
+        second.slider.value = 7
+        assert explorer.play.value == 7 and first.slider.value == 155
+        explorer.reset.click()
+        assert not explorer.play.playing and explorer.play.value == explorer._own[first]
+
     @pytest.mark.parametrize(("error", "message"), [
         (25, ""),
         (26, "The model reconstructs this image poorly (mean difference 26 of 255)."),
@@ -95,10 +106,11 @@ class TestTraversal:
             row.slider.value = value
             assert row.slider.value == min(row.anchors, key=lambda anchor: abs(anchor - value))
 
-    def test_a_new_image_is_shown_as_it_is_though_sliders_snap(self, explorer):
+    def test_a_new_image_is_shown_as_it_is_though_sliders_snap(self, run, explorer):
         explorer.snap.value = True
         explorer.chooser.number.value = 77_000
-        assert {row.slider.value - own for row, own in explorer._own.items()} == {0}
+        own = run.grid_indices(run.encode(run.data.images[np.array([77_000])])[0])
+        assert [row.slider.value for row in explorer.rows] == [own[row.unit.index] for row in explorer.rows]
 
     def test_a_run_without_anchors_cannot_snap(self, study):
         encdiff = load_run(study / "runs" / "rooms3d-smoke" / "encdiff-seed0")
@@ -107,6 +119,7 @@ class TestTraversal:
 
     def test_all_units_are_shown_on_demand(self, run, explorer):
         assert len(explorer._sliders.children) == min(SHOWN, len(run.active_units))
+        assert explorer.all.disabled == (len(run.active_units) <= SHOWN)
         explorer.all.value = True
         assert [row.unit for row in explorer._sliders.children] == run.active_units
 
@@ -175,6 +188,12 @@ class TestInterchange:
             tick.value = True
         units = [unit.index for unit in explorer.units]
         assert same(opened(explorer.views["result"].value)[::3, ::3], run.swap(*images, units))
+
+    def test_random_sources_and_targets_differ(self, run):
+        explorer = InterchangeExplorer(run, run.data.images)
+        for chooser in (explorer.source, explorer.target):
+            chooser.random.click()
+        assert explorer.source.number.value != explorer.target.number.value
 
     def test_a_tick_takes_its_unit_or_all_units_of_the_factor(self, run):
         explorer = InterchangeExplorer(run, run.data.images, first=(5, 300_000))

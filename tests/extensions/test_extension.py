@@ -77,6 +77,17 @@ def test_a_penalty_may_begin_between_two_records(tmp_path):
     assert all(np.isfinite(record["loss"]) for record in records)
 
 
+@pytest.mark.parametrize("name", ["loss", "diffusion", "decorrelation"])
+def test_a_penalty_whose_name_is_taken_is_refused(name, tmp_path):
+    class Taken(Extension):
+        def penalties(self, scalars):
+            return {name: scalars.square().mean()}
+
+    config = dataclasses.replace(make_config("smoke", variant="decorrelated"), steps=1)
+    with pytest.raises(ValueError, match=f"an extension's penalty is called '{name}': that name is taken, choose another"):
+        list(train(config, tmp_path, extensions=[Taken()]))
+
+
 def test_an_extension_that_does_nothing_changes_no_bit(tmp_path):
     """Nor does a penalty of weight 0: the paper's variants are the same with and without the project's additions."""
 

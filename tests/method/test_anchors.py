@@ -188,6 +188,18 @@ def test_an_anchor_keeps_its_slot_over_warm_refits():
         slots = now
 
 
+def test_fitted_anchors_stay_fitted_when_they_move_or_are_loaded():
+    features = clusters()
+    anchors = fitted(features)
+    assert anchors._apply(torch.clone).fitted and torch.equal(anchors.assign(features), fitted(features).assign(features))
+    copy = GaussianAnchors(anchors.units, anchors.dim, anchors.max_anchors)
+    assert not copy.fitted
+    copy.load_state_dict(anchors.state_dict(), assign=True)
+    assert copy.fitted
+    with torch.inference_mode():
+        assert not GaussianAnchors(2, 6).fitted
+
+
 def test_a_cold_fit_forgets_the_last_one():
     features = clusters()
     anchors = fitted(clusters(seed=9))

@@ -95,6 +95,12 @@ def test_levels_choose_resolutions():
     assert hooked == [False, True]  # the finest resolution is the last on the way up
 
 
+def test_a_level_that_is_named_twice_drops_once():
+    unet, _ = ours()
+    SkipDropout(0.5, levels=(0, 0)).attach(unet)
+    assert len(unet.up_blocks[-1]._forward_pre_hooks) == 1
+
+
 @pytest.mark.parametrize("p", [-0.1, 1.0, float("nan")])
 def test_refuses_a_wrong_probability(p):
     with pytest.raises(ValueError, match="valid is 0 <= p < 1"):

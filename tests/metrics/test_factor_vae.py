@@ -101,9 +101,8 @@ def test_beta_vae_of_constant_codes_and_of_a_single_factor():
     assert beta_vae_score(np.zeros((len(factors), 2)), factors[:, :1], **SIZES).score == 1.0
 
 
-def test_units_with_a_small_scale_are_dropped_unless_scaled():
+def test_units_with_a_small_scale_are_dropped():
     factors = labels()
-    codes = factors * 0.001
-    assert factor_vae_score(codes, factors, **SIZES).score == 0.0
-    assert factor_vae_score(codes, factors, **SIZES, scale_codes=True).score == 1.0
-    assert factor_vae_score(np.zeros_like(codes), factors, **SIZES, scale_codes=True).score == 0.0
+    result = factor_vae_score(factors * [0.001, 1, 1], factors, **SIZES)
+    assert not result.active[0] and not result.votes[0].any() and result.active[1:].all()
+    assert factor_vae_score(factors * 0.001, factors, **SIZES).score == 0.0

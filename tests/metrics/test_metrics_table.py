@@ -38,6 +38,15 @@ def test_a_choice_of_metrics_keeps_its_order_and_shows_progress(capsys):
     assert captured.out == ""
 
 
+def test_tad_is_of_the_binary_factors():
+    codes, factors = world()
+    wide = np.column_stack([factors, np.arange(len(factors)) % 5])
+    own, among = (metrics.evaluate(codes, f, metrics=("tad",), progress=False)["value"] for f in (factors, wide))
+    assert own.tolist() == among.tolist()
+    with pytest.raises(ValueError, match="TAD needs binary attributes"):
+        metrics.evaluate(codes, wide[:, 1:], metrics=("tad",), progress=False)
+
+
 def test_unknown_and_no_names():
     codes, factors = world()
     with pytest.raises(ValueError, match=r"metrics must be names from \['factor_vae', .*'tad'\], got \['fid'\]"):

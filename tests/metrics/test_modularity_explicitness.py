@@ -1,8 +1,6 @@
 import numpy as np
 import pytest
 from scipy.stats import norm
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
 
 from dyga.metrics import modularity_explicitness
 
@@ -52,21 +50,3 @@ def test_values_missing_from_a_split_are_left_out():
     factors[:3, 0] = [7, 8, 9]
     result = modularity_explicitness(factors.astype(float), factors, **SIZES)
     assert 0.9 < result.explicitness <= 1.0
-
-
-def test_multinomial_explicitness_is_the_mean_auc_of_each_value():
-    rng = np.random.default_rng(4)
-    factors = rng.choice(4, p=[0.4, 0.3, 0.2, 0.1], size=(3_000, 2))
-    codes = np.stack([factors[:, 0] % 2, factors[:, 0] // 2, factors[:, 1]], axis=1) + 0.8 * rng.normal(size=(3_000, 3))
-    own = []
-    train, test = np.arange(2_000), np.arange(2_000, 3_000)
-    for label in factors.T:
-        probability = LogisticRegression(max_iter=1_000).fit(codes[train], label[train]).predict_proba(codes[test])
-        own.append(roc_auc_score(label[test], probability, multi_class="ovr", average="macro"))
-    sizes = {"num_train": 2_000, "num_test": 1_000}
-    found = [modularity_explicitness(codes, factors, classifier="multinomial", seed=seed, **sizes) for seed in range(3)]
-    assert np.mean([result.explicitness for result in found]) == pytest.approx(np.mean(own), abs=0.01)
-    other = modularity_explicitness(codes, factors, **sizes)
-    assert other.modularity == found[0].modularity and other.explicitness < found[0].explicitness
-    with pytest.raises(ValueError, match='classifier must be "one_vs_rest" or "multinomial", got \'svm\''):
-        modularity_explicitness(codes, factors, classifier="svm", **sizes)

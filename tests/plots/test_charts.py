@@ -17,6 +17,12 @@ def test_the_running_mean_smooths_without_shifting():
     assert np.allclose(line[50:-50], np.arange(51, 451))
 
 
+def test_losses_below_zero_have_a_linear_axis():
+    records = [{"step": step, "loss": 1.0 - step / 10} for step in range(1, 21)]
+    (axes,) = plots.training_curves({"encdiff": records}).axes
+    assert axes.get_yscale() == "linear" and axes.get_ylim()[0] <= -1
+
+
 def test_a_heat_map_prints_each_value_in_the_row_of_its_unit():
     values = np.array([[0.0, 0.7], [0.91, 0.004], [0.02, 0.0]])
     axes = plots.heat_map({"full": values}, ["scale", "shape"]).axes[0]

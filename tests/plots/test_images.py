@@ -68,10 +68,10 @@ def test_a_unit_card_shows_its_images_and_where_they_change():
     change = np.zeros((64, 64))
     change[10, 20] = 37.4
     pictures = (random_images(4), random_images(4, seed=1), random_images(7, seed=2))
-    cards = [(f"unit {u}", *pictures, change, "near-twins: none") for u in (3, 5)]
+    cards = [(f"unit {u}", *pictures, change, "similar: none") for u in (3, 5)]
     figure = plots.unit_cards(cards)
     titles = [axes.get_title(loc="left") for axes in figure.axes[::2]]
-    assert len(figure.axes) == 4 and titles == ["unit 3; near-twins: none", "unit 5; near-twins: none"]
+    assert len(figure.axes) == 4 and titles == ["unit 3; similar: none", "unit 5; similar: none"]
     canvas = figure.axes[0].images[0].get_array()
     assert (canvas[:64, :64, :3] == pictures[2][0]).all() and (canvas[66:130, :64, :3] == pictures[0][0]).all()
     assert (canvas[66:130, -64:, :3] == pictures[1][3]).all()

@@ -52,6 +52,15 @@ def test_anchor_samples_number_the_anchors_and_images():
     ]
 
 
+def test_spread_anchors_are_far_from_each_other():
+    ring = np.stack([np.cos(angle := np.arange(16) * np.pi / 8), np.sin(angle)], axis=1)
+    ring = np.concatenate([ring, ring[:1]])  # the first is also the last
+    cloud = plots.Cloud(np.zeros((5, 2)), np.zeros(5, int), ring)
+    assert cloud.spread(4).tolist() == [0, 4, 8, 12]
+    assert cloud.spread(40).tolist() == list(range(16))
+    assert plots.Cloud(cloud.xy, cloud.values, ring[:1]).spread(9).tolist() == [0]
+
+
 def test_anchor_stages_draw_an_ellipse_per_gaussian_along_its_longest_axis():
     rng = np.random.default_rng(0)
     covariances = np.array([[[4.0, 0.0], [0.0, 1.0]], [[1.0, 0.0], [0.0, 9.0]]])

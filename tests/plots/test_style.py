@@ -25,9 +25,7 @@ def make_all() -> dict:
         "data_grid": plots.data_grid([random_images(n) for n in (10, 10, 10, 8, 4, 15)], NAMES),
         "traversal": plots.traversal(random_images(6, 9), [f"background colour + camera height ({name})" for name in NAMES]),
         "interchange": plots.interchange(random_images(7), random_images(7), [(name, random_images(7)) for name in NAMES]),
-        "unit_cards": plots.unit_cards(
-            [("unit 3", *np.split(random_images(15), [4, 8]), rng.random((64, 64)), "near-twins: none")]
-        ),
+        "unit_cards": plots.unit_cards([("unit 3", *np.split(random_images(15), [4, 8]), rng.random((64, 64)), "similar: none")]),
         "attention_maps": plots.attention_maps(random_images(2), rng.random((2, 6, 16, 16)), NAMES),
         "training_curves": plots.training_curves({v: log() for v in VARIANTS}),
         "anchors_over_training": plots.anchors_over_training({v: (np.arange(9), counts) for v in VARIANTS}),

@@ -41,7 +41,7 @@ def test_the_explorers_bench_times_new_and_seen_pictures(study):
 
 
 def test_the_training_bench_accounts_for_every_part(monkeypatch):
-    monkeypatch.setattr(bench, "_matmul_rate_of", partial(bench._matmul_rate_of, size=1_024))
+    monkeypatch.setattr(bench, "_matmul_rate", partial(bench._matmul_rate, size=1_024))
     table = bench_training(make_config("smoke"), batch=4, repeats=2).set_index("part")
     assert list(table.index) == ["data", "encoder", "U-Net", "anchors", "optimiser", "whole step"]
     assert np.allclose(table["images/s"], 4_000 / table["ms"])

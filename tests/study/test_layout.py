@@ -54,6 +54,10 @@ def test_a_long_table_is_folded_and_its_summary_says_what_it_holds(rows, folded)
         assert page.details.table
 
 
+def test_a_table_without_rows_stays_as_it_is():
+    assert str(arranged("<table></table>").table) == "<table></table>"
+
+
 def test_long_names_at_the_head_of_a_table_can_wrap():
     page = arranged("<table><tr><th>horizontal_axis_x</th><th>mean</th></tr><tr><td>1</td><td>2</td></tr></table>")
     assert str(page.th) == "<th>horizontal_<wbr/>axis_<wbr/>x</th>" and page.th.get_text() == "horizontal_axis_x"

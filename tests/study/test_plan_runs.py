@@ -140,7 +140,3 @@ def test_a_run_in_the_table_is_done_wherever_it_was_made(made, tmp_path, monkeyp
     with pytest.raises(KeyboardInterrupt):
         plan_runs.make_planned(tmp_path, data_dir)
     pd.testing.assert_frame_equal(answers.read_runs(tmp_path / TABLE), runs)
-
-
-def test_planned_runs_have_the_settings_of_ordinary_ones():
-    assert PART.configs()[1] == make_config("smoke", "rooms3d", "full", 0)

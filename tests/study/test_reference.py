@@ -59,6 +59,15 @@ def test_readme_gives_the_answers_of_the_study():
         assert answers.numbers(row) in readme, question
 
 
+def test_how_far_anchoring_moves_features():
+    runs, page = pd.read_csv(REFERENCE / "anchor_shift.csv"), PAGES["results"].read_text()
+    assert len(runs) == 40 and set(runs["variant"]) == {"anchoring", "full"} and set(runs["seed"]) == {40, 41, 42, 43, 44}
+    moved, most, count = (runs[name].mean() for name in ("shift", "shift_95", "anchors"))
+    assert f"by {moved:.2%} of its unit's standard deviation (median; 95% of the features by less than {most:.2%})" in page
+    assert f"A unit has {count:.0f} anchors on average" in page
+    assert f"moves features by only {moved:.1%} of their spread" in PAGES["README.md"].read_text()
+
+
 def test_the_worlds():
     page = rows(PAGES["results"].read_text())
     runs = pd.read_csv(REFERENCE / "worlds_seed30.csv")

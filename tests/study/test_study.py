@@ -14,6 +14,7 @@ from conftest import ROOT
 from matplotlib.figure import Figure
 from PIL import Image
 
+from dyga.data import data_folder
 from dyga.kept import claim
 from dyga.study import report, workers
 from dyga.study.reproduce import _fingerprint, _is_of, notebook_paths, reproduce
@@ -72,6 +73,21 @@ def test_workers_run_side_by_side_and_a_failed_one_is_named(tmp_path, monkeypatc
     executable(tmp_path / "killed", "kill -9 $$")
     with pytest.raises(RuntimeError, match=r"^five was killed by signal 9 \(9: often too little memory\)$"):
         workers.run_workers([[str(tmp_path / "killed"), str(tmp_path / "five")]])
+
+
+def test_the_variant_that_is_shown_is_the_best_one(tmp_path, monkeypatch):
+    study = Study(variants="encdiff,full,decorrelated_without_skip_dropout", root=str(tmp_path))
+    monkeypatch.setattr(
+        Study, "finished", lambda own: {(config.variant, config.seed): own.folder(config) for config in own.configs()}
+    )
+    monkeypatch.setattr("dyga.explore.run.load_run", lambda folder, _: folder.name)
+    assert study.shown()[1] == "decorrelated_without_skip_dropout-seed0"
+
+
+def test_a_home_folder_can_be_abbreviated(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert Study(root="~/out").runs == tmp_path / "out" / "runs" / "rooms3d-quick"
+    assert data_folder("~/cache") == tmp_path / "cache"
 
 
 def test_what_is_missing_names_the_notebook_to_run_first(tmp_path):

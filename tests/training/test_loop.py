@@ -15,11 +15,11 @@ from conftest import ROOT, save_images
 from dyga.checkpoint import load_model, load_resume, save_resume
 from dyga.config import make_config
 from dyga.data import load_dataset
-from dyga.extensions import build_model
+from dyga.extensions import Extension, build_model
 from dyga.method.diffusion import LatentUnitDiffusion
 from dyga.seeds import step_seed
 from dyga.training import loop as training
-from dyga.training.loop import MADE_OF_MODEL, learning_rate, moving_average, train
+from dyga.training.loop import MADE_OF_MODEL, learning_rate, train
 from dyga.training.monitor import Monitor
 
 TINY = dataclasses.replace(make_config("smoke", variant="decorrelated"), steps=20, refit_every=8, checkpoint_every=10)
@@ -160,26 +160,33 @@ def test_training_changes_every_part(trained):
     assert model.anchors.fitted and (model.anchors.counts > 0).all()
 
 
-def test_the_moving_average_is_that_of_its_formula():
-    rows = torch.randn(30, 2, 3, generator=torch.Generator().manual_seed(0))
-    averaged, expected, update = [rows[0, 0].clone(), rows[0, 1].clone()], rows[0].clone(), moving_average(0.5)
-    for count, current in enumerate(rows[1:], 1):
-        update(averaged, [current[0], current[1]], torch.tensor(count))
-        decay = min(0.5, (1 + count) / (10 + count))
-        expected = decay * expected + (1 - decay) * current
-    torch.testing.assert_close(torch.stack(averaged), expected)
+class Weighed(Extension):
+    """Keeps the sum of all weights after each step."""
+
+    def __init__(self):
+        super().__init__()
+        self.sums = []
+
+    def after_step(self, training) -> None:
+        self.sums.append(sum(weight.double().sum().item() for weight in training.model.parameters()))
 
 
-def test_the_averaged_weights_are_saved(tmp_path, monkeypatch):
+def test_the_average_is_that_of_its_formula_and_is_saved(tmp_path, monkeypatch):
     kept, finish = {}, training.Training._finish
 
     def watched(run: training.Training) -> None:
         kept["last"] = [weight.clone() for weight in run.model.parameters()]
-        kept["averaged"] = [weight.clone() for weight in run.average.module.parameters()]
+        kept["averaged"] = [weight.clone() for weight in run.average.parameters()]
         finish(run)
 
     monkeypatch.setattr(training.Training, "_finish", watched)
-    list(train(dataclasses.replace(TINY, ema=0.9), tmp_path))
+    weighed = Weighed()
+    list(train(dataclasses.replace(TINY, ema=0.5), tmp_path, extensions=[weighed]))
+    expected = weighed.sums[0]
+    for count, current in enumerate(weighed.sums[1:], 1):
+        decay = min(0.5, (1 + count) / (10 + count))
+        expected = decay * expected + (1 - decay) * current
+    assert sum(weight.double().sum().item() for weight in kept["averaged"]) == pytest.approx(expected, rel=1e-5)
     saved = build_model(TINY)
     load_model(tmp_path / "model.safetensors", saved)
     assert all(map(torch.equal, saved.parameters(), kept["averaged"]))
