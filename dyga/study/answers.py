@@ -145,8 +145,8 @@ def section(runs: pd.DataFrame, plan: Plan) -> str:
         "Holm's method over the questions of a table, in each of its columns. *No effect larger than X*: the interval lies "
         "within plus and minus X, which is at most the smallest effect that matters. X is not adjusted for the number of "
         "questions. *By at most X* was added to the verdict after the results. *All worlds* is the mean over these worlds, which "
-        "are taken to have equal variances; the effect in one world may differ from it. Models of faces2d_correlated are measured "
-        "on faces2d."
+        "are taken to have equal variances; the effect in one world may differ from it. Models of faces2d_correlated are "
+        "measured on faces2d."
     ]
     found = answers(runs, plan)
     for part in plan.parts:
