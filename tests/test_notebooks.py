@@ -50,7 +50,6 @@ FIGURES.append("unit_cards")
 if answers.answered_parts(answers.read_runs(ROOT / "figures" / "reference" / answers.CSV), read_plan()):
     FIGURES.append("planned_differences")
 TABLES = [
-    "paired",
     "baselines",
     "sampling",
     "training",
