@@ -17,7 +17,7 @@ from dyga.data import read_image
 from dyga.explore.run import GRID_SIZE, Run, Unit
 
 SHOWN = 12  # units with a control at first; in a traversal, a checkbox shows the others
-NAME = 290  # pixels of a unit's name beside its slider
+NAME, SLIDER = 265, 230  # pixels of a unit's name and of its slider
 STRIP = 8  # images along a unit's range
 UPLOAD_LIMIT = 100_000_000  # bytes of an uploaded file
 UPLOADED = -1  # the number of the uploaded image
@@ -103,11 +103,13 @@ class UnitSlider(ipywidgets.VBox):
     def __init__(self, unit: Unit, anchors: Sequence[int]):
         self.unit, self.anchors = unit, list(anchors)
         last = GRID_SIZE - 1
-        self.slider = ipywidgets.IntSlider(0, min=0, max=last, readout=False, layout={"width": "300px", "margin": "0"})
-        name = ipywidgets.Label(str(unit), layout={"width": f"{NAME}px"})
+        self.slider = ipywidgets.IntSlider(0, min=0, max=last, readout=False, layout={"width": f"{SLIDER}px", "margin": "0"})
+        name = ipywidgets.Label(str(unit), layout={"width": f"{NAME}px"}, style={"font_size": "12px"})
         # The slider's track leaves 8 pixels at both ends for its handle.
-        marks = "".join(f'<i style="position:absolute;left:{8 + 284 * a / last:.0f}px;{_TICK}"></i>' for a in self.anchors)
-        ticks = ipywidgets.HTML(f'<div style="position:relative;width:300px;height:7px">{marks}</div>')
+        marks = "".join(
+            f'<i style="position:absolute;left:{8 + (SLIDER - 16) * a / last:.0f}px;{_TICK}"></i>' for a in self.anchors
+        )
+        ticks = ipywidgets.HTML(f'<div style="position:relative;width:{SLIDER}px;height:7px">{marks}</div>')
         ticks.layout = {"margin": f"-8px 0 0 {NAME + 4}px", "height": "9px"}
         super().__init__([ipywidgets.HBox([name, self.slider]), ticks], layout={"overflow": "visible"})
 

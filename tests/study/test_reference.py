@@ -68,6 +68,14 @@ def test_how_far_anchoring_moves_features():
     assert f"moves features by only {moved:.1%} of their spread" in PAGES["README.md"].read_text()
 
 
+def test_what_the_second_number_of_merged_units_adds():
+    runs, page = pd.read_csv(REFERENCE / "pruned_numbers.csv"), PAGES["results"].read_text()
+    assert runs.groupby("world")["seed"].apply(list).tolist() == [[40, 41, 42, 43, 44]] * 4
+    gain = runs.assign(gain=runs["dci_all_numbers"] - runs["dci_first_component"]).groupby("world")["gain"].mean()
+    assert all(f"{short(gain[world])} on {world}" in page for world in gain.index)
+    assert f"This is {short(gain.mean())} on average, of the .103 by which pruning and merging lower DCI." in page
+
+
 def test_the_worlds():
     page = rows(PAGES["results"].read_text())
     runs = pd.read_csv(REFERENCE / "worlds_seed30.csv")
