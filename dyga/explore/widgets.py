@@ -148,7 +148,7 @@ class TraversalExplorer(Explorer):
         self.all = ipywidgets.Checkbox(False, description=f"all {len(self.rows)} units", indent=False, layout={"width": "130px"})
         self.all.disabled = len(self.rows) <= SHOWN
         self.reset = ipywidgets.Button(description="reset", layout={"width": "80px"})
-        self.source, self.result, self.strip = _view(128), _view(320), _view(116 * STRIP)
+        self.source, self.result, self.strip = _view(128), _view(256), _view(116 * STRIP)
         self.caption, self.message = ipywidgets.Label(), ipywidgets.Label()
         self.play = ipywidgets.Play(0, min=0, max=GRID_SIZE - 1, step=5, interval=120, show_repeat=False)
         self.play.observe(lambda change: setattr(self._last.slider, "value", change["new"]), "value")
@@ -222,7 +222,7 @@ class TraversalExplorer(Explorer):
 
     # `key` identifies the image in the caches.
     def _decode_moved(self, key: str, moved: tuple[tuple[int, int], ...]) -> bytes:
-        return png(self._run.decode(self._with(moved)[None])[0], 320)
+        return png(self._run.decode(self._with(moved)[None])[0], 256)
 
     def _decode_range(self, key: str, others: tuple[tuple[int, int], ...], unit: int) -> bytes:
         return strip(self._run.decode(self._run.traversal_features(self._with(others), unit, STRIP)))
