@@ -74,7 +74,7 @@ def evaluate(
     """Table (metric, quantity, value) of codes (n, units) for factors (n, factors).
 
     `metrics` are the names of the metrics to compute. Not among the defaults are "mcc" and "r_squared", which need ordered
-    factors, and "tad", which is computed from the binary ones, three at least. The sample sizes, `estimator`, `n_jobs` and `seed`
+    factors, and "tad", which is computed from the binary ones. The sample sizes, `estimator`, `n_jobs` and `seed`
     are passed to the metrics that take them. `progress` shows a progress bar on stderr. Raises ValueError for unknown names and
     for input that a metric refuses.
     """
@@ -164,6 +164,7 @@ def _check_names(metrics: Sequence[str]) -> None:
 
 def _compute(name: str, codes: np.ndarray, factors: np.ndarray, seed: int, options: dict[str, Any]) -> Any:
     function, takes, _ = METRICS[name]
-    if name == "tad" and (binary := binary_columns(factors)):  # without any, TAD says what it needs
-        factors = as_array(factors)[:, binary]
+    if name == "tad":
+        factors = as_array(factors)
+        factors = factors[:, binary_columns(factors) or slice(None)]  # without any, TAD says what it needs
     return function(codes, factors, **{option: options[option] for option in takes}, seed=seed)

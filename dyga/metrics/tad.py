@@ -5,12 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import rankdata
 
-from dyga.metrics._checks import check_count, checked, train_rows
+from dyga.metrics._checks import as_array, check_count, checked, train_rows
 from dyga.metrics.mig import factor_entropy, gap_of_best_two, mutual_information
 
 CAPTURED_AUROC = 0.75  # an attribute is captured if a unit reaches this AUROC
 SHARED_INFORMATION = 0.2  # attributes that share more normalised mutual information with another are left out
-MIN_BINARY = 3  # binary attributes from which on the project reports TAD
 COARSE_RANGE = 0.2  # in the released coarse version, units with a range up to this have chance level
 
 
@@ -24,9 +23,8 @@ class TotalAUROCDifference:
 
 
 def binary_columns(factors: np.ndarray) -> list[int]:
-    """The columns of factors (n, factors) that have two values; none if there are fewer than three."""
-    found = [i for i, column in enumerate(np.asarray(factors).T) if len(np.unique(column)) == 2]
-    return found if len(found) >= MIN_BINARY else []
+    """The columns of factors (n, factors) that have two values."""
+    return [i for i, column in enumerate(as_array(factors).T) if len(np.unique(column)) == 2]
 
 
 def total_auroc_difference(

@@ -17,6 +17,8 @@ from dyga.metrics.tad import binary_columns
 from dyga.provenance import locked, write_atomically, write_json
 from dyga.seeds import sample_rows
 
+MIN_BINARY = 3  # factors of two values from which on TAD is reported
+
 
 def evaluate(run: Run) -> dict:
     """Writes the run's codes.safetensors and metrics.json and returns the metrics; existing files are kept. ValueError if the
@@ -122,7 +124,7 @@ def score(codes: np.ndarray, features: np.ndarray, factors: np.ndarray, names: S
 def _tad(codes: np.ndarray, factors: np.ndarray) -> dict:
     """TAD of the binary factors, how many of them are captured, and how many there are. Empty if there are fewer than three."""
     binary = binary_columns(factors)
-    if not binary:
+    if len(binary) < MIN_BINARY:
         return {}
     result = metrics.total_auroc_difference(codes, factors[:, binary], seed=0)
     return {"tad": result.tad, "captured": result.captured, "binary_factors": len(binary)}

@@ -113,10 +113,10 @@ def score_file(
     small = (values.std(axis=0) < MIN_STD) & (np.ptp(values, axis=0) > 0)
     if small.any():
         notes.append(f"The FactorVAE score's protocol drops units with a standard deviation below {MIN_STD}: {small.sum()} here.")
-    binary = [names[i] for i in binary_columns(labels)]
+    binary = binary_columns(labels)
     chosen = [name for name in metrics.table.AVAILABLE if name != "tad" or binary]
-    if binary:
-        notes.append(f"TAD is of the {len(binary)} binary factors: {', '.join(binary)}.")
+    if 0 < len(binary) < len(names):
+        notes.append(f"TAD is of the {len(binary)} binary factors of {len(names)}.")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     options = {"metrics": chosen, "num_train": num_train, "num_test": num_test, "estimator": estimator, "seed": seed}
     table, dci = metrics.evaluate_with_intervals(values, labels, **options, n_jobs=cores, progress=progress)

@@ -44,7 +44,7 @@ def test_tad_is_of_the_binary_factors():
     own, among = (metrics.evaluate(codes, f, metrics=("tad",), progress=False)["value"] for f in (factors, wide))
     assert own.tolist() == among.tolist()
     with pytest.raises(ValueError, match="TAD needs binary attributes"):
-        metrics.evaluate(codes, wide[:, 1:], metrics=("tad",), progress=False)
+        metrics.evaluate(codes, wide[:, -1:], metrics=("tad",), progress=False)
 
 
 def test_unknown_and_no_names():

@@ -101,6 +101,17 @@ def test_units_that_the_factor_vae_score_drops_are_said(files, tmp_path, quick):
     assert "deviation" not in scoring.score_file(files / "codes.npy", files / "factors.npy").text()
 
 
+def test_tad_is_of_the_factors_that_are_binary(files, tmp_path, monkeypatch):
+    chosen = []
+    monkeypatch.setattr(scoring.metrics, "evaluate_with_intervals", lambda *_, metrics, **__: chosen.append(metrics) or 1 / 0)
+    _, factors = world()
+    for name, values in (("some", np.column_stack([factors, factors > 1])), ("none", factors)):
+        np.save(tmp_path / f"{name}.npy", values)
+        with pytest.raises(ZeroDivisionError):
+            scoring.score_file(files / "codes.npy", tmp_path / f"{name}.npy")
+    assert ["tad" in names for names in chosen] == [True, False]
+
+
 def test_the_command_prints_and_writes_one_page(files, tmp_path):
     page = tmp_path / "new" / "scores.html"
     done = dyga("score", str(files / "codes.npy"), "--factors", str(files / "factors.csv"), "--report", str(page))
