@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import tempfile
 import warnings
 from collections.abc import Iterable, Iterator
@@ -22,7 +23,7 @@ from tqdm import tqdm
 from dyga.config import absolute_dataset, folder_name
 from dyga.data.own import KINDS, Opened
 from dyga.data.store import LazyImages, data_folder
-from dyga.provenance import write_json
+from dyga.provenance import locked, write_json
 
 SIDE = 64
 OVERSHOOT = 1.05  # floating-point grey levels may exceed their range by this factor, as resizing leaves them
@@ -56,32 +57,43 @@ class OwnImages(LazyImages):
         return self._images[indices]
 
     def _prepare(self, source, prepared: Path, state: str, side: int) -> tuple[np.ndarray, np.ndarray | None, dict]:
+        """Reads the data once, whichever process comes first, and opens what was kept."""
         made = [folder for folder in (prepared, *prepared.parents) if not folder.exists()]
         prepared.mkdir(parents=True, exist_ok=True)
+        lock = prepared.with_name(f".{prepared.name}.lock")
         try:
-            # The arrays' names are their digest, so that processes that prepare at the same time cannot mix their files.
-            with tempfile.TemporaryDirectory(dir=prepared, ignore_cleanup_errors=True) as scratch:
-                images, factors = Path(scratch, "images.npy"), Path(scratch, "factors.npy")
-                opened = source.open(scratch)
-                labels, digest = opened.labels, self._write(opened, images, side)
-                if labels.names:
-                    np.save(factors, labels.values)
-                    os.replace(factors, prepared / f"{digest}.factors.npy")
-                os.replace(images, prepared / f"{digest}.npy")
-            record = {"source": self.name, "digest": digest, "state": state}
-            write_json(prepared / "images.json", record | {"factor_names": labels.names, "factor_sizes": labels.sizes})
+            with locked(prepared.parent, patience=86_400, name=lock.name):
+                if (found := _open(prepared, state)) is None:
+                    self._keep(source, prepared, state, side)
+                    found = _open(prepared, state)
         finally:
+            lock.unlink(missing_ok=True)
             for folder in made:
                 with suppress(OSError):  # only empty ones
                     folder.rmdir()
+        if found is None:
+            raise ValueError(f"{self.name} was changed while it was read: run the same command again")
+        return found
+
+    def _keep(self, source, prepared: Path, state: str, side: int) -> None:
+        """Writes images, factors and record of the source to the folder `prepared`. The arrays' names are their digest."""
+        for killed in prepared.glob("tmp*"):
+            shutil.rmtree(killed, ignore_errors=True)
+        with tempfile.TemporaryDirectory(dir=prepared, ignore_cleanup_errors=True) as scratch:
+            images, factors = Path(scratch, "images.npy"), Path(scratch, "factors.npy")
+            opened = source.open(scratch)
+            labels, digest = opened.labels, self._write(opened, images, side)
+            if labels.names:
+                np.save(factors, labels.values)
+                os.replace(factors, prepared / f"{digest}.factors.npy")
+            os.replace(images, prepared / f"{digest}.npy")
+        record = {"source": self.name, "digest": digest, "state": state}
+        write_json(prepared / "images.json", record | {"factor_names": labels.names, "factor_sizes": labels.sizes})
         for older in prepared.glob("*.npy"):
             if older.name.partition(".")[0] != digest:
                 older.unlink(missing_ok=True)
         for note in labels.notes:
             print(note)
-        if (found := _open(prepared, state)) is None:
-            raise ValueError(f"{self.name} was changed while it was read: run the same command again")
-        return found
 
     def _write(self, opened: Opened, path: Path, side: int) -> str:
         """Writes all images and returns the digest of names, contents and labels."""

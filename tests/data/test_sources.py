@@ -145,11 +145,22 @@ def test_a_damaged_copy_is_made_anew(folder, load, tmp_path, damage):
     np.testing.assert_array_equal(again.images[:], expected)
 
 
-def test_several_at_once_prepare_the_same(folder, load, tmp_path):
+def test_several_at_once_read_it_once(folder, load, tmp_path, monkeypatch):
+    read, calls = sources._read, []
+    monkeypatch.setattr(sources, "_read", lambda *arguments: calls.append(1) or read(*arguments))
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(load, [folder] * 8))
+    assert len(calls) == 1
     assert len({data.identity for data in found}) == 1 and len(prepared(tmp_path)) == 2
     assert all((data.images[:] == found[0].images[:]).all() for data in found)
+
+
+def test_what_a_killed_reading_left_is_deleted(folder, load, tmp_path):
+    load(folder)
+    (place,) = {path.parent for path in (tmp_path / "data").rglob("images.json")}
+    save(place / "tmpkilled" / "half.png", np.zeros((9, 9, 3), np.uint8))
+    save(folder / "d.png", np.zeros((9, 9, 3), np.uint8))
+    assert len(load(folder).images) == 4 and len(prepared(tmp_path)) == 2
 
 
 # What is read, and what is named.
