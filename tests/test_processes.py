@@ -41,7 +41,12 @@ except KeyboardInterrupt:
     print('ended in order', flush=True)
     processes.end_interrupted()
 """
-    process = child(code, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
+
+    def default() -> None:  # whatever the tests were started with: nohup ignores SIGHUP
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+    process = child(code, preexec_fn=default)
     process.send_signal(getattr(signal, name))
     printed, said = process.communicate(timeout=60)
     assert process.returncode == 130 and said == SAID and printed == "ended in order\n"
