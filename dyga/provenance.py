@@ -74,9 +74,9 @@ class InUse(RuntimeError):
 
 
 @contextmanager
-def locked(folder: Path, patience: float = 60.0, name: str = ".lock") -> Iterator[None]:
+def locked(folder: Path, patience: float = 60.0, name: str = ".lock", temporary: bool = False) -> Iterator[None]:
     """Locks `folder` (created if missing) for one process, by a file of this name. `InUse` if another still holds it after
-    `patience` seconds."""
+    `patience` seconds. A `temporary` lock's file is deleted at the end: who waited for it then looks for results first."""
     from filelock import FileLock, Timeout  # imported here: the command line checks its options with the standard library only
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -89,6 +89,8 @@ def locked(folder: Path, patience: float = 60.0, name: str = ".lock") -> Iterato
         yield
     finally:
         lock.release()
+        if temporary:
+            (folder / name).unlink(missing_ok=True)
 
 
 def _version(name: str) -> str:

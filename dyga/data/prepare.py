@@ -32,7 +32,7 @@ def prepare(name: str, source: Source, data_dir: Path) -> None:
     target, partial = data_dir / name, data_dir / f"{name}.{source.digest}.partial"
     if (target / "state.json").exists():
         return
-    with locked(data_dir, patience=86_400, name=f".{name}.lock"):
+    with locked(data_dir, patience=86_400, name=f".{name}.lock", temporary=True):
         if not (target / "state.json").exists():  # another process may have made it meanwhile
             _prepare(name, source, target, partial)
 

@@ -60,14 +60,12 @@ class OwnImages(LazyImages):
         """Reads the data once, whichever process comes first, and opens what was kept."""
         made = [folder for folder in (prepared, *prepared.parents) if not folder.exists()]
         prepared.mkdir(parents=True, exist_ok=True)
-        lock = prepared.with_name(f".{prepared.name}.lock")
         try:
-            with locked(prepared.parent, patience=86_400, name=lock.name):
+            with locked(prepared.parent, patience=86_400, name=f".{prepared.name}.lock", temporary=True):
                 if (found := _open(prepared, state)) is None:
                     self._keep(source, prepared, state, side)
                     found = _open(prepared, state)
         finally:
-            lock.unlink(missing_ok=True)
             for folder in made:
                 with suppress(OSError):  # only empty ones
                     folder.rmdir()
