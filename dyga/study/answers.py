@@ -28,6 +28,10 @@ LEVELS = (
     "interchange, all units",
     "PSNR",
 )
+CAPTION = (
+    "*Dots: seeds. Lines: 95% intervals. Ticks: means of a world. Diamonds: means over the worlds. Grey: plus and minus the "
+    "smallest effect that matters.*"
+)
 
 
 def read_runs(path: Path) -> pd.DataFrame:
@@ -139,14 +143,17 @@ def section(runs: pd.DataFrame, plan: Plan) -> str:
     scores."""
     planned = len(plan.configs())
     done = planned - len(missing_runs(runs, plan))
+    hours = sum(plan.seconds[config.profile] for config in plan.configs()) / 3_600
+    smallest = f"{max(plan.smallest.values()):g}".removeprefix("0")
     lines = [
         f"The plan (`dyga/study/plan.toml`) was committed before its runs. **{done} of {planned} planned runs are done.** "
+        f"`./run_all.sh --variants plan --out DIR` makes all of them in {hours:.0f} hours of one core. "
         "Differences are paired by seed and world; a positive one is an improvement. Intervals are 95%. *p* is adjusted by "
         "Holm's method over the questions of a table, in each of its columns. *No effect larger than X*: the interval lies "
-        "within plus and minus X, which is at most the smallest effect that matters. X is not adjusted for the number of "
-        "questions. *By at most X* was added to the verdict after the results. *All worlds* is the mean over these worlds, which "
-        "are taken to have equal variances; the effect in one world may differ from it. Models of faces2d_correlated are "
-        "measured on faces2d."
+        f"within plus and minus X, which is at most {smallest}, the smallest effect that matters. X is not adjusted for the "
+        "number of questions. *By at most X* was added to the verdict after the results. *All worlds* is the mean over these "
+        "worlds; its interval assumes that differences vary equally in each of them. One world may differ from the mean. Models "
+        "of faces2d_correlated are measured on faces2d."
     ]
     found = answers(runs, plan)
     for part in plan.parts:
@@ -212,7 +219,7 @@ def with_section(page: str, runs: pd.DataFrame, plan: Plan) -> str:
     """A page whose section "The study" says what the runs say."""
     text = f"## The study\n\n{section(runs, plan)}\n"
     if answered_parts(runs, plan):
-        text += "\n![Every seed's difference, and 95% intervals](study.png)\n"
+        text += f"\n![Every seed's difference, and 95% intervals](study.png)\n\n{CAPTION}\n"
     if len(runs):
         text += f"\nEvery number of every run: [{CSV}]({CSV}).\n"
     older = re.compile(r"^## The study\n.*?(?=^## |\Z)", re.MULTILINE | re.DOTALL)

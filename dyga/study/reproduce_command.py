@@ -26,8 +26,10 @@ FIXED = {"dataset": "rooms3d", "profile": "quick", "set": "", "seeds": "0", "not
 def add_options(command: argparse.ArgumentParser) -> None:
     """Adds the command's own arguments to its parser."""
     sets = "all (the first seven), ablation (every one), or plan (every run of dyga/study/plan.toml)"
-    command.add_argument("--variants", default=",".join(DEFAULT_VARIANTS), help=f"{', '.join(VARIANTS)}, {sets}")
-    command.add_argument("--seeds", default="0", help="as 0,1 or 0-4")
+    command.add_argument(
+        "--variants", default=",".join(DEFAULT_VARIANTS), help=f"{', '.join(VARIANTS)}, {sets} (default: %(default)s)"
+    )
+    command.add_argument("--seeds", default="0", help="as 0,1 or 0-4 (default: %(default)s)")
     command.add_argument("--notebooks", help="as 03,04 (default: all but 09, which needs no study)")
     command.add_argument("--name", default="", help="the study's folder (default: <dataset>-<profile>+<what was set>)")
     command.add_argument("--out", help="a folder for runs/, figures/ and data/ instead of this checkout")

@@ -9,7 +9,8 @@ from conftest import ROOT
 
 from dyga.data import known_factors
 from dyga.study import answers
-from dyga.study.plan import read_plan
+from dyga.study.plan import Question, read_plan
+from dyga.study.statistics import stratified_difference
 
 REFERENCE = ROOT / "figures" / "reference"
 PAGES = {"README.md": ROOT / "README.md", "results": REFERENCE / "README.md"}
@@ -57,6 +58,19 @@ def test_readme_gives_the_answers_of_the_study():
     for question in ("decorrelation", "anchoring", "skip dropout", "pruning and merging"):
         row = found.loc[question, answers.ALL]
         assert answers.numbers(row) in readme, question
+
+
+def test_mig_of_pruned():
+    runs = answers.read_runs(REFERENCE / answers.CSV)
+    (part,) = [part for part in read_plan().parts if part.name == "primary"]
+    question = Question("MIG", "pruned", "decorrelated_without_skip_dropout", "MIG")
+    found = answers.differences(runs, part, question)
+    strata_of = {"All worlds": list(found.values())} | {world: [values] for world, values in found.items()}
+    for world, strata in strata_of.items():
+        mean = stratified_difference([values.to_numpy() for values in strata])
+        interval = answers.numbers({"difference": mean.mean, "low": mean.low, "high": mean.high, "adjusted p": np.nan})
+        assert f"{world}: {interval}" in PAGES["results"].read_text()
+        assert world != "All worlds" or f"MIG rises: {interval} (not planned)" in PAGES["README.md"].read_text()
 
 
 def test_how_far_anchoring_moves_features():
