@@ -73,7 +73,7 @@ def main(arguments: list[str] | None = None) -> None:
     except (ValueError, FileNotFoundError) as error:
         _fail(2, error)
     except ModuleNotFoundError as error:
-        _fail(1, f"the package {error.name} is missing: install dyga again, with its extra 'notebooks'")
+        _fail(1, f"the package {error.name} is missing: install dyga again, with its extras 'notebooks' and 'data'")
     except (RuntimeError, OSError, FloatingPointError) as error:
         _fail(1, error)
     except KeyboardInterrupt:
@@ -114,7 +114,7 @@ def _options() -> list[tuple[str, str, dict]]:
         (
             f"reproduce {runs} evaluate export data",
             "--data-dir",
-            dict(help="an existing folder for data and caches (default: data/, or OUT/data with --out)"),
+            dict(help="an existing folder for data and caches (default: data/; reproduce with --out: OUT/data)"),
         ),
     ]
 

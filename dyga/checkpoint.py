@@ -56,4 +56,4 @@ def load_config(folder: Path) -> Config:
     try:
         return from_json((folder / "config.json").read_text())
     except (OSError, ValueError) as error:
-        raise ValueError(f"{folder}: not a run folder ({error})") from None
+        raise ValueError(f"{folder}: cannot be opened as a run ({error})") from None

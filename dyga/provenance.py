@@ -5,10 +5,11 @@ import os
 import platform
 import subprocess
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 PACKAGES = ("torch", "numpy", "scikit-learn", "lightgbm", "diffusers", "matplotlib")
 
@@ -76,7 +77,7 @@ class InUse(RuntimeError):
 @contextmanager
 def locked(folder: Path, patience: float = 60.0, name: str = ".lock", temporary: bool = False) -> Iterator[None]:
     """Locks `folder` (created if missing) for one process, by a file of this name. `InUse` if another still holds it after
-    `patience` seconds. A `temporary` lock's file is deleted at the end: who waited for it then looks for results first."""
+    `patience` seconds. The file of a `temporary` lock is deleted at the end."""
     from filelock import FileLock, Timeout  # imported here: the command line checks its options with the standard library only
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -88,9 +89,19 @@ def locked(folder: Path, patience: float = 60.0, name: str = ".lock", temporary:
     try:
         yield
     finally:
+        if temporary:  # before the release, so that nobody locks a file that is about to be deleted
+            with suppress(OSError):  # Windows does not delete open files
+                (folder / name).unlink()
         lock.release()
-        if temporary:
-            (folder / name).unlink(missing_ok=True)
+
+
+def kept_json(path: Path, make: Callable[[], Any]) -> Any:
+    """The value in a JSON file, which `make` computes if there is no such file. One process computes, others wait."""
+    if not path.exists():  # an exported run may lie where nothing can be written
+        with locked(path.parent, patience=86_400):
+            if not path.exists():
+                write_json(path, make())
+    return json.loads(path.read_text())
 
 
 def _version(name: str) -> str:

@@ -40,7 +40,7 @@ WRONG = {
         ["--set", "anchoring=0", "--variants", "skip_dropout,full"],
         "the variants skip_dropout and full are the same",
     ),
-    "plan": (["--variants", "plan", "--seeds", "1"], "--seeds: the plan says it; valid with --variants plan are --out"),
+    "plan": (["--variants", "plan", "--seeds", "1"], "--seeds: --variants plan fixes it; valid beside it are --out"),
     "study's name": (["--name", "a/b"], "name 'a/b': valid are letters, digits"),
     "out is a file": (["--out", str(ROOT / "LICENSE")], "is not a folder that can be written to"),
 }
@@ -88,7 +88,7 @@ def test_wrong_input_is_found_before_the_set_up(tmp_path):
         (["first-stage", "--set", "unit=3"], "unknown setting 'unit': the nearest valid ones are units"),
         (["bench", "train", "--set", "loss=l3"], "setting loss='l3': valid is l1, mse"),
         (["settings", "--set", "steps=0"], "setting steps=0: valid is at least 1"),
-        (["evaluate", "/no/such"], "/no/such: not a run folder"),
+        (["evaluate", "/no/such"], "/no/such: cannot be opened as a run"),
         (["data", "prepare", "x"], "unknown data set 'x': valid are rooms3d, arm3d, faces2d,"),
         (["data", "fetch"], "invalid choice: 'fetch'"),
         (["score", "codes.npy"], "one of the arguments --factors --dataset is required"),
@@ -114,7 +114,7 @@ def test_a_package_that_is_missing_is_named(tmp_path, monkeypatch):
     done = dyga("train", "--profile", "smoke", "--folder", str(tmp_path / "run"))
     assert (
         done.returncode == 1
-        and done.stderr == "dyga: the package tqdm is missing: install dyga again, with its extra 'notebooks'\n"
+        and done.stderr == "dyga: the package tqdm is missing: install dyga again, with its extras 'notebooks' and 'data'\n"
     )
     assert not (tmp_path / "run").exists()
 

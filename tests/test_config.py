@@ -1,3 +1,4 @@
+import json
 import re
 from dataclasses import asdict, replace
 from unittest.mock import ANY
@@ -39,7 +40,7 @@ def test_every_departure_from_the_paper_has_its_reason_and_departs(profile):
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_json_round_trip(profile, variant):
     config = make_config(profile, variant=variant, seed=3)
-    assert from_json(config.to_json()) == config
+    assert from_json(json.dumps(asdict(config))) == config
 
 
 def test_variants_differ_only_in_what_they_are_named_after():
@@ -79,7 +80,7 @@ def test_an_unknown_setting_in_json_is_refused_and_a_missing_one_takes_its_defau
         from_json('{"profile": "quick", "stride": 3}')
     assert from_json('{"profile": "quick"}') == Config(profile="quick")
     for text in ("[]", "{}"):
-        with pytest.raises(ValueError, match=r"unknown settings \(none is known\); made by another version"):
+        with pytest.raises(ValueError, match="config: no settings found"):
             from_json(text)
 
 

@@ -81,7 +81,7 @@ def check_writable(folder: Path, option: str = "--out") -> None:
 def check_name(name: str) -> None:
     """ValueError unless `name` can be the name of a study's folder."""
     if not re.fullmatch(r"[\w+=,-][\w+=.,-]*", name):
-        raise ValueError(f"name '{name}': valid are letters, digits and _ + = , - and, after the first, dots")
+        raise ValueError(f"name '{name}': valid are letters, digits, _ + = , - and dots, except at the start")
 
 
 def check_variants(configs: Iterable[Config]) -> None:
@@ -114,20 +114,24 @@ def image_files(folder: Path) -> list[str]:
     return sorted(found, key=lambda path: path.split(os.sep))
 
 
-def check_batch(config: Config) -> None:
-    """ValueError for a single image, and if a batch set by hand is larger than the data set. Images are counted and not opened;
-    those of a data set of the Hugging Face library are not counted."""
-    kind, _, path = config.dataset.partition(":")
-    if config.dataset in DATASETS:
-        count = DATASETS[config.dataset].images
-    else:
-        count = len(image_files(Path(path))) if kind == "folder" else _npz_count(path) if kind == "npz" else 0
+def check_batch(config: Config, count: int | None = None) -> None:
+    """ValueError if the data set has a single image, or fewer images than a batch set by hand. `count` is their number. By
+    default they are counted, not opened, and those of a data set of the Hugging Face library are not counted."""
+    count = _count(config.dataset) if count is None else count
     if count == 1:
         raise ValueError(f"{config.dataset} has one image: at least 2 are needed")
     if "batch" in parse_changes(config.changes) and count and config.batch > count:
         raise ValueError(
             f"batch={config.batch}: {config.dataset} has {count:,} images; choose a batch of at most that (--set batch=N)"
         )
+
+
+def _count(dataset: str) -> int:
+    """The number of images; 0 if it is not known before they are opened."""
+    kind, _, path = dataset.partition(":")
+    if dataset in DATASETS:
+        return DATASETS[dataset].images
+    return len(image_files(Path(path))) if kind == "folder" else _npz_count(path) if kind == "npz" else 0
 
 
 def _npz_count(path: str) -> int:

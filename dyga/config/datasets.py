@@ -1,4 +1,4 @@
-"""The data sets by name: how many images, and how many factors (0: none, or not known before the data are opened)."""
+"""The data sets by name: how many images and how many factors."""
 
 from typing import NamedTuple
 
@@ -31,4 +31,4 @@ def automatic_min_scalars(dataset: str, units: int) -> int:
     """How many scalars pruning keeps at least if the settings do not say: 12 for a data set with at most six known factors, else
     20, and at most five eighths of the units. With 12, units of a world of twelve factors had to share."""
     known = DATASETS.get(dataset)
-    return min(12 if known and 0 < known.factors <= 6 else 20, max(units * 5 // 8, 1))
+    return min(12 if known and known.factors <= 6 else 20, max(units * 5 // 8, 1))

@@ -4,7 +4,7 @@ import ast
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from typing import Any, get_type_hints
 
@@ -103,10 +103,6 @@ class Config:
     intervention_images: int = setting(256, "images per factor for traversal and interchange scores", 2)
     generated_images: int = setting(50_000, "images generated for FID, if at least three factors are binary", 2)
     generation_steps: int = setting(100, "sampling steps of each of these images", 1, 1_000)
-
-    def to_json(self) -> str:
-        """The settings as JSON; `from_json` reads them back unchanged."""
-        return json.dumps(asdict(self), indent=1)
 
 
 IDENTITY = ("profile", "dataset", "variant", "seed", "changes", "extensions", "data", "first_stage_digest")
@@ -226,10 +222,11 @@ def _extractor_size(kernels: tuple[tuple[int, int], ...], size: int) -> int:
 
 
 def from_json(text: str) -> Config:
-    """Reads `Config.to_json` back; a missing setting takes its default. ValueError for an unknown setting."""
+    """Reads the settings of a run's config.json; a missing setting takes its default. ValueError for an unknown setting."""
     values = json.loads(text)
-    unknown = sorted(set(values) - set(TYPES)) if isinstance(values, dict) and values else ["(none is known)"]
-    if unknown:
+    if not (isinstance(values, dict) and values):
+        raise ValueError("config: no settings found")
+    if unknown := sorted(set(values) - set(TYPES)):
         raise ValueError(f"config: unknown settings {', '.join(unknown)}; made by another version")
 
     def as_tuple(value):

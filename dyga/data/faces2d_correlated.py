@@ -1,7 +1,8 @@
-"""faces2d_correlated: the faces of faces2d, with attributes that go together as in the world.
+"""faces2d_correlated: the faces of faces2d, with attributes that go together as in photographs.
 
-The metrics and penalties of this package assume independent factors, and real faces do not have them. Here beards go with short
-hair, hats with scarves, grey hair with glasses, and light skin with light hair. Every combination of values is still possible.
+The metrics and penalties of this package assume independent factors, but the attributes of real faces are not. Here beards
+go with short hair, hats with scarves, grey hair with glasses, and light skin with light hair. Every combination of values is
+still possible.
 """
 
 from __future__ import annotations

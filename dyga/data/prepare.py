@@ -108,10 +108,10 @@ class PreparedImages(LazyImages):
             tables = [pa.ipc.open_stream(pa.memory_map(str(folder / part["filename"]))).read_all() for part in listed]
             self._shards = [self._numbers(table, "image").reshape(-1, 64, 64, 3) for table in tables]
             factors = np.concatenate([self._numbers(table, "factors").reshape(table.num_rows, -1) for table in tables])
-        except (OSError, ValueError, KeyError, pa.ArrowInvalid) as error:
+            self.factor_names, self.factor_sizes = tuple(described["names"]), tuple(described["sizes"])
+            self.factors, self.digest = factors.astype(np.int64), described.get("files")
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, pa.ArrowInvalid) as error:
             raise ValueError(f"{folder}: damaged ({error}); delete it and prepare it again") from None
-        self.factors, self.digest = factors.astype(np.int64), described.get("files")
-        self.factor_names, self.factor_sizes = tuple(described["names"]), tuple(described["sizes"])
         super().__init__(len(factors), 64, 64)
 
     @staticmethod

@@ -59,7 +59,6 @@ class OwnImages(LazyImages):
     def _prepare(self, source, prepared: Path, state: str, side: int) -> tuple[np.ndarray, np.ndarray | None, dict]:
         """Reads the data once, whichever process comes first, and opens what was kept."""
         made = [folder for folder in (prepared, *prepared.parents) if not folder.exists()]
-        prepared.mkdir(parents=True, exist_ok=True)
         try:
             with locked(prepared.parent, patience=86_400, name=f".{prepared.name}.lock", temporary=True):
                 if (found := _open(prepared, state)) is None:
@@ -70,11 +69,12 @@ class OwnImages(LazyImages):
                 with suppress(OSError):  # only empty ones
                     folder.rmdir()
         if found is None:
-            raise ValueError(f"{self.name} was changed while it was read: run the same command again")
+            raise ValueError(f"{prepared}, which was just written, cannot be read: run the same command again")
         return found
 
     def _keep(self, source, prepared: Path, state: str, side: int) -> None:
         """Writes images, factors and record of the source to the folder `prepared`. The arrays' names are their digest."""
+        prepared.mkdir(parents=True, exist_ok=True)
         for killed in prepared.glob("tmp*"):
             shutil.rmtree(killed, ignore_errors=True)
         with tempfile.TemporaryDirectory(dir=prepared, ignore_cleanup_errors=True) as scratch:

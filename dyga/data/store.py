@@ -73,7 +73,7 @@ def load_arrays(path: Path, key: str) -> dict[str, np.ndarray] | None:
 
 
 def save_arrays(path: Path, key: str, arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes arrays atomically, unless the folder cannot be written. None may be called `key`."""
+    """Writes arrays atomically, unless the folder cannot be written. No array may be called `key`."""
     content = io.BytesIO()
     np.savez_compressed(content, **arrays, key=key)
     with suppress(OSError):

@@ -11,6 +11,7 @@ from dyga.explore.run import Run, Unit
 from dyga.extensions.pruning import NUM_BINS, explained_variance
 from dyga.method.diffusion import to_tensor
 
+EXTREMES, ALONG = 4, 7  # images at each end of the codes, and along the traversal
 SAMPLE = 2_000  # images from which the dependence of units is estimated
 LEAST = 0.05  # share of variance below which a unit does not count as predicted
 
@@ -27,7 +28,7 @@ class Card(NamedTuple):
     note: str
 
 
-def unit_cards(run: Run, units: Sequence[Unit], images: np.ndarray, extremes: int = 4, count: int = 7) -> list[Card]:
+def unit_cards(run: Run, units: Sequence[Unit], images: np.ndarray) -> list[Card]:
     """A card per unit. The traversal is that of the first of `images` (n, H, W, 3), the change is a mean over all of them.
 
     The ends of the range are its first point and the point whose features are farthest from it: the traversal of a unit with two
@@ -42,10 +43,10 @@ def unit_cards(run: Run, units: Sequence[Unit], images: np.ndarray, extremes: in
         own = grid[:, unit.index]
         moved = np.repeat(features, 2, axis=0)
         moved[::2, unit.index], moved[1::2, unit.index] = own[0], own[np.linalg.norm(own - own[0], axis=1).argmax()]
-        decoded = run.decode(np.concatenate([run.traversal_features(features[0], unit.index, count), moved]))
-        ends = decoded[count:].astype(float)
+        decoded = run.decode(np.concatenate([run.traversal_features(features[0], unit.index, ALONG), moved]))
+        ends = decoded[ALONG:].astype(float)
         order = np.argsort(saved["codes"][:, unit.index], kind="stable")
-        lowest, highest = (run.data.images[saved["rows"][places]] for places in (order[:extremes], order[-extremes:]))
+        lowest, highest = (run.data.images[saved["rows"][places]] for places in (order[:EXTREMES], order[-EXTREMES:]))
         change = np.abs(ends[::2] - ends[1::2]).mean(axis=(0, 3))
         others = [other for other in np.argsort(-shares[:, unit.index]) if run.active[other] and other != unit.index][:2]
         said = [
@@ -54,15 +55,15 @@ def unit_cards(run: Run, units: Sequence[Unit], images: np.ndarray, extremes: in
             if shares[other, unit.index] >= LEAST
         ]
         title = str(unit) + (", two scalars" if np.ptp(scalars[:, unit.index], axis=0).astype(bool).sum() > 1 else "")
-        cards.append(Card(title, lowest, highest, decoded[:count], change, f"similar: {', '.join(said) or 'none'}"))
+        cards.append(Card(title, lowest, highest, decoded[:ALONG], change, f"similar: {', '.join(said) or 'none'}"))
     return cards
 
 
 @torch.no_grad()
-def sampled_scalars(run: Run, count: int = SAMPLE) -> np.ndarray:
-    """The scalars (n, units, scalars) of at most `count` evaluated images, evenly spaced. Pruned scalars are constant."""
+def sampled_scalars(run: Run) -> np.ndarray:
+    """The scalars (n, units, scalars) of at most 2,000 evaluated images, evenly spaced. Pruned scalars are constant."""
     rows = run.projection["rows"]
-    rows = rows[np.linspace(0, len(rows) - 1, min(count, len(rows))).round().astype(int)]
+    rows = rows[np.linspace(0, len(rows) - 1, min(SAMPLE, len(rows))).round().astype(int)]
     batches = (to_tensor(run.data.images[rows[i : i + 250]]).to(run.device) for i in range(0, len(rows), 250))
     return torch.cat([run.model.scalars(batch).cpu() for batch in batches]).unflatten(1, (run.config.units, -1)).numpy()
 

@@ -3,7 +3,7 @@
 import json
 import shutil
 import tempfile
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from dyga import __version__, plots
 from dyga.config import VARIANTS, Config, is_own
 from dyga.explore.run import EXAMPLES_FILE, Run
 from dyga.kept import FIRST_STAGE, digest, first_stage_of, first_stage_settings
-from dyga.provenance import describe, write_json
+from dyga.provenance import git_commit, write_json
 
 HALF_ROWS = 2_500  # codes kept by an export in half precision
 HALF_SIZE = 1_000  # tensors with fewer numbers keep their precision
@@ -47,7 +47,7 @@ def export(run: Run, folder: Path, half: bool = False) -> Path:
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-", suffix=".partial") as scratch:
         partial = Path(scratch) / folder.name  # renamed when it is complete
         (partial / FIRST_STAGE).mkdir(parents=True)
-        (partial / "config.json").write_text(config.to_json())
+        write_json(partial / "config.json", asdict(config))
         (partial / "model.safetensors").write_bytes(_weights(run.folder / "model.safetensors", half))
         (partial / "codes.safetensors").write_bytes(save_arrays({k: np.ascontiguousarray(v) for k, v in projection.items()}))
         (partial / FIRST_STAGE / "model.safetensors").write_bytes(stage)
@@ -115,7 +115,7 @@ def model_card(run: Run, config: Config, half: bool) -> str:
 
 {len(active)} active latent units that describe images of {config.data}. Variant `{config.variant}`: {variant.summary}. \
 Profile `{config.profile}`{changes}, seed {config.seed}, {trained}; \
-exported by dyga {__version__}, commit {describe()["commit"]}.{precision}
+exported by dyga {__version__}, commit {git_commit()}.{precision}
 
 ![Images and their decoded copies](reconstructions.webp)
 

@@ -29,8 +29,8 @@ GRID_SIZE = 201  # points on a unit's traversal grid, hence positions of a slide
 
 
 class Unit(NamedTuple):
-    """A latent unit: its index, the factor with which it has the highest NMI, a second one if that NMI is at least .1 and half of
-    the highest, and its NMI with them. Both are empty if the data set has no factors."""
+    """A latent unit: its index, the one or two factors after which it is named, and its NMI with them. Both are empty if the data
+    set has no factors."""
 
     index: int
     factors: tuple[str, ...] = ()

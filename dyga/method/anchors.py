@@ -95,11 +95,6 @@ class GaussianAnchors(nn.Module):
             self._read = (mask, version, bool(mask.any()))  # kept, since reading the mask from a GPU makes every step wait
         return self._read[2]
 
-    @property
-    def parameter_counts(self) -> Tensor:
-        """Free parameters of each unit's mixture (units,), for BIC."""
-        return self.mixture().parameter_counts().sum(1) + self.counts - 1
-
     def mixture(self) -> Mixture:
         """The fitted mixtures in float64, in the features' own space; on the CPU if the anchors' device has no float64."""
         tiny, device = torch.finfo(torch.float32).tiny, _exact(self.means.device)

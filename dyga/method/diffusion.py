@@ -13,7 +13,8 @@ from dyga.method.anchors import Alignment, GaussianAnchors, align_to_means
 from dyga.method.feature_extractor import FeatureExtractor
 from dyga.method.unet import UNet
 
-LOGGED = ("loss", "step", "lr", "seconds", "anchor_seconds", "anchors")  # what else the log lists beside the terms
+# What else the log lists beside the terms.
+LOGGED = ("loss", "step", "lr", "seconds", "anchor_seconds", "anchors", "factor_vae_score", "mig")
 
 
 class Loss(NamedTuple):

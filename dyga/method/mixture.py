@@ -86,6 +86,10 @@ class Mixture:
         count = self.ambient + dims * (self.ambient - (dims + 1) / 2) + dims + (dims < self.ambient)
         return count * self.mask
 
+    def free_parameters(self) -> Tensor:
+        """Free parameters of each unit's mixture (U,), for BIC: those of its anchors, and their weights, which sum to 1."""
+        return self.parameter_counts().sum(-1) + self.mask.sum(-1) - 1
+
 
 @dataclass(frozen=True)
 class Rows:

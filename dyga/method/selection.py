@@ -35,9 +35,8 @@ class HeldOut:
 
     def criterion(self, mixture: Mixture) -> Tensor:
         """BIC per unit (U,), lower is better."""
-        free = mixture.parameter_counts().sum(-1) + mixture.mask.sum(-1) - 1
         likelihood = sum(e_step(chunk, mixture)[1].sum(-1) for chunk in self.linear.split(CHUNK, dim=1))
-        return free * math.log(self.count) - 2 * self.scale * likelihood
+        return mixture.free_parameters() * math.log(self.count) - 2 * self.scale * likelihood
 
 
 @dataclass(frozen=True)

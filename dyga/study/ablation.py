@@ -1,6 +1,5 @@
 """Ablation: paired comparisons of variants with and without an idea, over seeds."""
 
-import json
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -8,7 +7,8 @@ import pandas as pd
 
 from dyga import metrics
 from dyga.explore.run import Run
-from dyga.provenance import locked, write_json
+from dyga.metrics.mig import gap_of_best_two
+from dyga.provenance import kept_json
 from dyga.seeds import sample_rows
 from dyga.study.interventions import intervention_scores
 from dyga.study.statistics import holm, paired_difference, seeds_needed, verdict
@@ -65,13 +65,11 @@ def measure(run: Run) -> dict:
     """
     path = run.folder / "ablation.json"
     if not path.exists():
-        images = decoded_scores(run)  # before the lock, which it needs too
-        with locked(run.folder):
-            write_json(path, _measure(run, images))
-    return json.loads(path.read_text())
+        intervention_scores(run)  # kept before `kept_json` locks the folder, which this does too
+    return kept_json(path, lambda: _measure(run))
 
 
-def _measure(run: Run, images: dict[str, float]) -> dict:
+def _measure(run: Run) -> dict:
     saved, data = run.projection, run.data
     info = metrics.infomec(saved["codes"], data.factors[saved["rows"]], num_train=run.metrics["num_train"], seed=0)
     information = {
@@ -79,7 +77,7 @@ def _measure(run: Run, images: dict[str, float]) -> dict:
         "infocompactness": info.compactness,
         "infoexplicitness": info.explicitness,
     }
-    return named(run.metrics | information | images, data.factor_names)
+    return named(run.metrics | information | decoded_scores(run), data.factor_names)
 
 
 def decoded_scores(run: Run) -> dict[str, float]:
@@ -101,10 +99,10 @@ def named(values: Mapping, factor_names: Sequence[str]) -> dict[str, float]:
     """Those of the `MEASURES` that `values` has, by their titles, and from its `nmi` (units, factors) each factor's best unit and
     that unit's lead."""
     nmi = np.array(values["nmi"])
-    second, best = np.sort(np.vstack([np.zeros_like(nmi[:1]), nmi]), axis=0)[-2:]  # a single unit leads by all it has
+    best, lead = nmi.max(axis=0), gap_of_best_two(nmi)
     row: dict = {title: float(values[name]) for name, title in MEASURES.items() if name in values}
-    for name, first, next_best in zip(factor_names, best, second, strict=True):
-        row |= {f"best: {name}": float(first), f"lead: {name}": float(first - next_best)}
+    for name, highest, gap in zip(factor_names, best, lead, strict=True):
+        row |= {f"best: {name}": float(highest), f"lead: {name}": float(gap)}
     return row
 
 

@@ -76,7 +76,8 @@ def fit_pca(config: Config, images: LazyImages) -> Encoder:
 
 
 def fit_ica(config: Config, images: LazyImages) -> Encoder:
-    """As many independent components (FastICA, Hyvarinen 1999), which rotate the whitened principal ones."""
+    """`config.units` independent components (FastICA, Hyvarinen 1999), which rotate the whitened principal ones; fewer if
+    there are fewer images."""
     sample = _sample(config, images)
     units = min(config.units, len(sample) - 1)  # centred images span one dimension less
     model = FastICA(units, whiten="unit-variance", max_iter=1_000, tol=1e-3, random_state=config.seed).fit(sample)

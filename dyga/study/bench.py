@@ -15,14 +15,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from dyga.config import Config
 from dyga.data import load_dataset
-from dyga.explore.run import Run
+from dyga.explore.run import GRID_SIZE, Run
 from dyga.explore.widgets import TraversalExplorer, strip
 from dyga.extensions import build_model
 from dyga.method.anchors import GaussianAnchors
 from dyga.method.diffusion import to_tensor
 from dyga.method.feature_extractor import UnitMLPs
 
-SIZES = (2_000, 10_000, 48_000, 480_000)
 # scikit-learn is fitted to one unit with at most this many rows, and its time is multiplied by the number of units.
 SKLEARN_ROWS = 48_000
 
@@ -40,7 +39,7 @@ def clustered_curves(rows: int, units: int, dim: int, seed: int) -> tuple[Tensor
         return scalars, torch.cat([mlps(part) for part in scalars.split(8_192)])
 
 
-def bench_anchors(sizes: Sequence[int] = SIZES, units: int = 20, dim: int = 32, seed: int = 0) -> pd.DataFrame:
+def bench_anchors(sizes: Sequence[int], units: int = 20, dim: int = 32, seed: int = 0) -> pd.DataFrame:
     """One row per size.
 
     Seconds of a refit of all units, with scalars given and with features alone, and the least they could be: the FLOPs of its
@@ -75,7 +74,7 @@ def _bench_size(n: int, units: int, dim: int, seed: int, held_out: Tensor, rate:
         "least seconds": counter.get_total_flops() / rate,
         "anchors": count,
         "log-likelihood": float(anchors.log_likelihood(held_out)[:, 0].mean()),
-        "BIC / n": float(anchors.parameter_counts[0]) * np.log(rows) / rows - 2 * fit,
+        "BIC / n": float(anchors.mixture().free_parameters()[0]) * np.log(rows) / rows - 2 * fit,
         "distortion": _distortion(test, anchors.means[0].double().numpy(), anchors.assign(held_out)[:, 0].numpy()),
     }
     mixture = GaussianMixture(count, max_iter=60, reg_covar=1e-6 * own.var(), init_params="k-means++", random_state=seed)
@@ -107,7 +106,7 @@ def bench_explorers(run: Run, moves: int = 60) -> pd.DataFrame:
     percentile, for moves that were not decoded before; and for moves that were."""
     explorer = TraversalExplorer(run, run.data.images)
     strips = [_seconds(lambda u=u.index: strip(run.traverse(explorer.chooser.image, u)))[0] for u in run.active_units[:20]]
-    slider, values = explorer.rows[0].slider, np.random.default_rng(0).permutation(np.arange(0, 201, 2))[:moves]
+    slider, values = explorer.rows[0].slider, np.random.default_rng(0).permutation(np.arange(0, GRID_SIZE, 2))[:moves]
 
     def move(value: int) -> None:
         slider.value = int(value)
@@ -119,8 +118,8 @@ def bench_explorers(run: Run, moves: int = 60) -> pd.DataFrame:
 
 
 def bench_training(config: Config, batch: int, repeats: int = 5) -> pd.DataFrame:
-    """One row per part of a training step, and one for the whole: milliseconds (median of some), images a second, forward and
-    backward FLOPs an image, and their rate as a share of what a large matrix product reaches here in the same precision.
+    """One row per part of a training step, and one for the whole: milliseconds (median of `repeats`), images a second, forward
+    and backward FLOPs an image, and their rate as a share of what a large matrix product reaches here in the same precision.
 
     Images are rooms3d's and latents random: neither the data set nor a first stage is needed.
     """

@@ -1,6 +1,5 @@
 """Evaluation of a trained run: its codes, and metrics.json."""
 
-import os
 from collections.abc import Sequence
 
 import numpy as np
@@ -30,7 +29,7 @@ def evaluate(run: Run) -> dict:
     _ = run.data
     made = [run.folder / name for name in ("metrics.json", "codes.safetensors")]
     if not all(path.exists() for path in made):  # an exported run may lie where nothing can be written
-        with locked(run.folder):
+        with locked(run.folder, patience=86_400):
             if not all(path.exists() for path in made):
                 write_json(made[0], _evaluate(run))
     return run.metrics
@@ -82,8 +81,7 @@ def suite(run: Run, estimator: str) -> pd.DataFrame:
     if data.factors is None:
         raise ValueError(f"{config.dataset} has no factors, so no disentanglement metric applies")
     sizes = sample_sizes(config, len(saved["rows"]))
-    n_jobs = os.cpu_count() or 1
-    return metrics.evaluate(saved["codes"], data.factors[saved["rows"]], **sizes, estimator=estimator, n_jobs=n_jobs)
+    return metrics.evaluate(saved["codes"], data.factors[saved["rows"]], **sizes, estimator=estimator, n_jobs=-1)
 
 
 def score(codes: np.ndarray, features: np.ndarray, factors: np.ndarray, names: Sequence[str], config: Config) -> dict:
@@ -140,15 +138,15 @@ def _downstream(codes: np.ndarray, factors: np.ndarray, dci: metrics.DCI, estima
     return {"sizes": [*sizes, num_train], "accuracy": accuracy.tolist(), "efficiency": (mean / (mean[-1] or 1)).tolist()}
 
 
-def unit_path(scalars: np.ndarray, places: int = GRID_SIZE) -> np.ndarray:
-    """A path through a unit's scalars (n, 1 or 2) for a slider: (places, 1 or 2) float32.
+def unit_path(scalars: np.ndarray) -> np.ndarray:
+    """A path through a unit's scalars (n, 1 or 2) for a slider: (201, 1 or 2) float32.
 
     With one varying scalar: evenly from its 1st to its 99th percentile. With two: once round by their angle, starting where the
     density is lowest; each point is the median of the 2% of the sample that are nearest in angle.
     """
     if (scalars.std(axis=0) > 0).sum() < 2:
         low, high = np.percentile(scalars, [1, 99], axis=0).astype(np.float32)
-        return np.linspace(low, high, places, dtype=np.float32)
+        return np.linspace(low, high, GRID_SIZE, dtype=np.float32)
     x, y = (scalars - scalars.mean(axis=0)).T
     angle = np.arctan2(y, x) % (2 * np.pi)
     bins = 60
@@ -158,7 +156,7 @@ def unit_path(scalars: np.ndarray, places: int = GRID_SIZE) -> np.ndarray:
     start = (np.lexsort((counts, stretch))[0] + 0.5) * 2 * np.pi / bins
     angle = (angle - start) % (2 * np.pi)
     order = np.argsort(angle, kind="stable")
-    grid = np.linspace(*np.percentile(angle, [1, 99]), places)
+    grid = np.linspace(*np.percentile(angle, [1, 99]), GRID_SIZE)
     width = max(len(order) // 50, 1)
     first = np.clip(np.searchsorted(angle[order], grid) - width // 2, 0, len(order) - width)
     return np.stack([np.median(scalars[order[i : i + width]], axis=0) for i in first]).astype(np.float32)

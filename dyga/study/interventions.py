@@ -4,7 +4,6 @@ classifier, trained on real pictures and labels, reads what they show.
 The paper shows interchange as pictures (its Figure 3); the numbers are the project's own.
 """
 
-import json
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -17,18 +16,18 @@ from torch import Tensor
 from dyga.checkpoint import load_model, save_model
 from dyga.config import Config
 from dyga.data import load_dataset
-from dyga.explore.run import Run, Unit
+from dyga.explore.run import Run, Unit, even_indices
 from dyga.kept import CLASSIFIER, check_made_of, claim, classifier_settings
 from dyga.method.diffusion import to_tensor
-from dyga.provenance import describe, locked, write_json
+from dyga.provenance import describe, kept_json, locked, write_json
 from dyga.seeds import step_seed
 from dyga.study.factor_classifier import FactorClassifier
 
 
 def train_factor_classifier(config: Config, folder: Path, data_dir: Path | None = None) -> None:
-    """Trains the study's factor classifier and writes `folder`/model.safetensors, with its accuracy in provenance.json, on 1,000
-    random images. In a small set it was also trained on most of them. ValueError if the data set has no factors, or the folder
-    holds a classifier of other data or settings."""
+    """Trains the study's factor classifier and writes `folder`/model.safetensors. Its accuracy on 1,000 random images is in
+    provenance.json; in a small data set, it was also trained on most of them. ValueError if the data set has no factors, or the
+    folder holds a classifier of other data or settings."""
     data = load_dataset(config.dataset, data_dir, config.image_size)
     if data.factors is None:
         raise ValueError(f"{config.dataset} has no factors for a classifier to read")
@@ -76,7 +75,7 @@ def load_factor_classifier(run: Run) -> FactorClassifier:
 
 
 def read(classifier: FactorClassifier, images: np.ndarray) -> np.ndarray:
-    """uint8 images (n, 64, 64, 3) -> what the classifier reads in them, (n, factors) int64."""
+    """uint8 images (n, size, size, 3) -> what the classifier reads in them, (n, factors) int64."""
     return np.concatenate([classifier.read(to_tensor(images[i : i + 256])).numpy() for i in range(0, len(images), 256)])
 
 
@@ -116,12 +115,7 @@ def intervention_scores(run: Run) -> list[dict]:
     """
     if not run.factor_names:
         raise ValueError(f"{run.config.dataset} has no factors, so interventions cannot be scored")
-    path = run.folder / "interventions.json"
-    if not path.exists():  # an exported run may lie where nothing can be written
-        with locked(run.folder):
-            if not path.exists():
-                write_json(path, _measure(run))
-    return json.loads(path.read_text())
+    return kept_json(run.folder / "interventions.json", lambda: _measure(run))
 
 
 def _measure(run: Run, places: int = 6) -> list[dict]:
@@ -136,7 +130,7 @@ def _measure(run: Run, places: int = 6) -> list[dict]:
 
     untouched = decoded(features)
     source, target = untouched[:count], untouched[count:]
-    grid = run.traversal_grid[np.linspace(0, len(run.traversal_grid) - 1, places).round().astype(int)]
+    grid = run.traversal_grid[even_indices(places)]
     records = []
     for factor, name in enumerate(data.factor_names):
         decoded_accuracy = float((untouched[:, factor] == truth[:, factor]).mean())

@@ -24,13 +24,13 @@ def arrange(section: str, code_page: str, shown: list[tuple[str, np.ndarray]]) -
             continue
         copy = _small(image["src"])
         if any(text == image["alt"] and np.abs(copy - other).mean() < SAME for text, other in shown):
-            image.replace_with(_element(soup, "p", "(This figure is shown above.)"))
+            image.replace_with(soup.new_tag("p", string="(This figure is shown above.)"))
             continue
         shown.append((image["alt"], copy))
-        figure, caption = soup.new_tag("figure"), _element(soup, "figcaption", f"{image['alt']}. ")
+        figure, caption = soup.new_tag("figure"), soup.new_tag("figcaption", string=f"{image['alt']}. ")
         cell = image.find_parent(id=lambda value: bool(value) and value.startswith("cell-id="))
         if cell is not None:
-            caption.append(_element(soup, "a", "code", href=f"{code_page}#{cell['id']}"))
+            caption.append(soup.new_tag("a", string="code", href=f"{code_page}#{cell['id']}"))
         image.wrap(figure)
         figure.append(caption)
     return str(soup)
@@ -64,14 +64,6 @@ def _fit(soup: BeautifulSoup, table: Tag) -> None:
     if len(body) > FOLDED:
         details = soup.new_tag("details")
         heads = ", ".join(title.get_text(strip=True) for title in head[:4])
-        details.append(_element(soup, "summary", f"Table of {len(body)} rows: {heads}{', ...' if len(head) > 4 else ''}"))
+        details.append(soup.new_tag("summary", string=f"Table of {len(body)} rows: {heads}{', ...' if len(head) > 4 else ''}"))
         table.replace_with(details)
         details.append(table)
-
-
-def _element(soup: BeautifulSoup, name: str, text: str, class_: str = "", **attributes: str) -> Tag:
-    element = soup.new_tag(name, **attributes)
-    if class_:
-        element["class"] = class_
-    element.string = text
-    return element

@@ -14,7 +14,7 @@ from dyga.config import Config, make_config, parse_numbers, study_name
 
 PLAN = Path(__file__).with_name("plan.toml")
 MEASURED = "measures.json"  # in a run's folder
-TABLE = Path("figures", "plan", "study.csv.gz")  # all numbers of all runs; a tenth of its size without compression
+TABLE = Path("figures", "plan", "study.csv.gz")  # all numbers of all runs, compressed to a tenth
 
 
 class Question(NamedTuple):

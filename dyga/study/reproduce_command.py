@@ -41,7 +41,7 @@ def check_options(options: argparse.Namespace) -> None:
     if options.variants == PLAN:
         changed = [f"--{name}" for name, value in FIXED.items() if getattr(options, name) != value]
         if changed:
-            raise ValueError(f"{changed[0]}: the plan says it; valid with --variants plan are --out, --data-dir, --check")
+            raise ValueError(f"{changed[0]}: --variants plan fixes it; valid beside it are --out, --data-dir, --check")
     else:
         notebooks_folder()  # refuses an installed package before anything is loaded
         variants = parse_variants(options.variants)

@@ -14,11 +14,14 @@ def add_options(command: argparse.ArgumentParser) -> None:
         "codes", type=Path, metavar="CODES", help="(n, units) or (n, units, dim): .npy, .npz, .csv, .safetensors"
     )
     known = command.add_mutually_exclusive_group(required=True)
-    known.add_argument("--factors", type=Path, metavar="FILE", help="integers (n, factors): .npy, .npz or .csv")
+    known.add_argument("--factors", type=Path, metavar="FILE", help="integers (n, factors): .npy, .npz, .csv, .safetensors")
     known.add_argument("--dataset", default="", metavar="NAME", help="data whose order defines the factors; no images needed")
     command.add_argument("--report", type=Path, metavar="FILE.html", help="also write one HTML page")
     command.add_argument(
-        "--gaussians", type=Path, metavar="FILE.npz", help="the authors' Gaussians: say what their alignment does"
+        "--gaussians",
+        type=Path,
+        metavar="FILE.npz",
+        help="file of the authors' Gaussians; the notes then say what their alignment does",
     )
     command.add_argument("--dci-estimator", choices=("lightgbm", "sklearn"), default="lightgbm", help="(default: lightgbm)")
     command.add_argument("--num-train", default="10000", metavar="N", help="rows for training (default: 10000)")

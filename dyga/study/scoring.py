@@ -2,7 +2,6 @@
 
 import html
 import io
-import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -117,9 +116,8 @@ def score_file(
     chosen = [name for name in metrics.table.AVAILABLE if name != "tad" or binary]
     if 0 < len(binary) < len(names):
         notes.append(f"TAD is of the {len(binary)} binary factors of {len(names)}.")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     options = {"metrics": chosen, "num_train": num_train, "num_test": num_test, "estimator": estimator, "seed": seed}
-    table, dci = metrics.evaluate_with_intervals(values, labels, **options, n_jobs=cores, progress=progress)
+    table, dci = metrics.evaluate_with_intervals(values, labels, **options, n_jobs=-1, progress=progress)
     notes.append(
         f"DCI by {estimator}; its size score (factors / units) is {dci.size:.2f}. MCC and R2 take factor values as numbers: they "
         "count only for ordered factors. Intervals are 95%, by subsampling rows. Chance: the same codes, rows permuted; "

@@ -28,11 +28,12 @@ def worker_slots() -> list[dict[str, str]]:
 
 
 def run_workers(commands: list[list[str]]) -> None:
-    """Runs the commands in the worker slots. RuntimeError with the last line of a failed one."""
+    """Runs the commands in the worker slots, all of them even if some fail. RuntimeError with the last line of the first failed
+    one and the names of the others."""
     # glibc then keeps freed memory instead of returning it to the system at every step: 6% faster.
     memory = {"MALLOC_MMAP_THRESHOLD_": "1000000000", "MALLOC_TRIM_THRESHOLD_": "2000000000"}
     environment = os.environ | memory | {"DYGA_PARENT": str(os.getpid())}
-    waiting, running, free = list(commands), [], worker_slots()
+    waiting, running, free, failed = list(commands), [], worker_slots(), {}
     last_report = time.monotonic()
     try:
         while waiting or running:
@@ -40,25 +41,33 @@ def run_workers(commands: list[list[str]]) -> None:
                 slot = free.pop(0)
                 folder = Path(waiting[0][-1])
                 folder.mkdir(parents=True, exist_ok=True)
-                output = (folder / "output.txt").open("w")
-                process = subprocess.Popen(waiting.pop(0), stdout=output, stderr=output, env=environment | slot)
+                with (folder / "output.txt").open("a") as output:
+                    process = subprocess.Popen(waiting.pop(0), stdout=output, stderr=output, env=environment | slot)
                 running.append((folder, process, slot))
                 _say(f"started {folder.name} ({len(waiting)} waiting)")
             time.sleep(0.5)
             for folder, process, slot in [r for r in running if r[1].poll() is not None]:
                 running.remove((folder, process, slot))
                 free.append(slot)
-                if process.returncode < 0:
-                    raise RuntimeError(f"{folder.name} was killed by signal {-process.returncode} (9: often too little memory)")
                 if process.returncode:
-                    words = (folder / "output.txt").read_text().strip().splitlines() or ["no output"]
-                    raise RuntimeError(f"{folder.name} failed: {words[-1]} (see {folder / 'output.txt'})")
-                _say(f"finished {folder.name}")
+                    failed[folder.name] = _reason(folder, process.returncode)
+                _say(failed.get(folder.name, f"finished {folder.name}"))
             if running and time.monotonic() - last_report > 15:
                 last_report = time.monotonic()
                 _say("  ".join(_progress(folder) for folder, *_ in running))
     finally:
         end_processes(process.pid for _, process, _ in running)
+    if failed:
+        first, *others = failed
+        raise RuntimeError(failed[first] + (f"; also failed: {', '.join(others)}" if others else ""))
+
+
+def _reason(folder: Path, code: int) -> str:
+    """Why the worker of this folder failed, in one line."""
+    if code < 0:
+        return f"{folder.name} was killed by signal {-code} (9: often too little memory)"
+    words = (folder / "output.txt").read_text().strip().splitlines() or ["no output"]
+    return f"{folder.name} failed: {words[-1]} (see {folder / 'output.txt'})"
 
 
 def _say(words: str) -> None:

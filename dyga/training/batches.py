@@ -17,8 +17,9 @@ class Batches:
     """Images of a data set with their latents, on a device. `batches.along(rows)` yields, for each array of row numbers, images
     (k, 3, size, size) in [-1, 1] and latents (k, ...), and reads one batch ahead.
 
-    The patches' first stage computes latents on the spot. Latents of the VQ autoencoder are read, since its frozen encoder would
-    cost more than the rest of the step. On a GPU, images and latents stay there if they fill at most half of its free memory.
+    The patches' first stage computes latents from each batch. Latents of the VQ autoencoder are read, since its frozen encoder
+    would cost more than the rest of the step. On a GPU, images and latents stay there if they fill at most half of its free
+    memory.
     """
 
     def __init__(self, config: Config, images, first_stage: Path, device: torch.device):

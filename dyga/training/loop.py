@@ -17,13 +17,14 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
 
 from dyga.checkpoint import load_resume, save_model, save_resume
 from dyga.config import Config, check_batch
 from dyga.data import Dataset, load_dataset
 from dyga.extensions import Extension, build_model
 from dyga.kept import FIRST_STAGE, GENERATED, check_first_stage, check_made_of, digest, keep_first_stage
-from dyga.provenance import locked, write_json
+from dyga.provenance import locked, write_atomically, write_json
 from dyga.seeds import step_seed
 from dyga.training.batches import Batches
 from dyga.training.gradients import Gradients, make_accelerator
@@ -53,8 +54,7 @@ def train(
     data or settings, and for fewer than 2 images or 20 labelled ones.
     """
     data = load_dataset(config.dataset, data_dir, config.image_size)
-    if len(data.images) < 2:
-        raise ValueError(f"{config.dataset} has one image: at least 2 are needed")
+    check_batch(config, len(data.images))
     if data.factors is not None and len(data.images) < 20:
         raise ValueError(f"{config.dataset}: {len(data.images)} images with labels; the metrics need at least 20 (or no labels)")
     config = replace(config, data=data.identity, extensions=tuple(type(extension).__name__ for extension in extensions))
@@ -95,7 +95,6 @@ class Training:
         self.device, self.rank, self.world = accelerator.device, accelerator.process_index, accelerator.num_processes
         if config.batch % self.world:
             raise ValueError(f"batch {config.batch} cannot be shared by {self.world} processes: choose a number that divides it")
-        check_batch(config)
         self.monitor = Monitor(config, data)
         self.batches = Batches(config, data.images, folder.parent / FIRST_STAGE, self.device)
         torch.manual_seed(step_seed(config.seed, 0))
@@ -213,7 +212,7 @@ class Training:
         if self.average:
             for own, averaged in zip(self.model.parameters(), self.average.parameters(), strict=True):
                 own.data.copy_(averaged.data)
-            self._measure_batch_statistics(rows)
+            update_bn(self.batches.along(rows), self.model.feature_extractor)  # of the batches, the images
         self.model.eval()
         with torch.no_grad():
             scalars = torch.cat([self.model.scalars(images).float().cpu() for images, _ in self.batches.along(rows)])
@@ -222,16 +221,6 @@ class Training:
                 refit(scalars.unflatten(1, (self.config.units, -1)), features)
         save_model(self.folder / "model.safetensors", self.model)
         (self.folder / "resume.pt").unlink(missing_ok=True)
-
-    @torch.no_grad()
-    def _measure_batch_statistics(self, rows: list[np.ndarray]) -> None:
-        """Sets the running statistics of batch normalisation to their means over batches of images."""
-        layers = [layer for layer in self.model.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
-        for layer in layers:
-            layer.reset_running_stats()
-            layer.momentum = None  # a plain mean
-        for images, _ in self.batches.along(rows):
-            self.model.scalars(images)
 
     def _save(self) -> None:
         recent = self.accelerator.gather(self.feature_buffer)
@@ -269,4 +258,4 @@ class Training:
         self.done, self.seconds, self.anchor_seconds = state["step"], state["seconds"], state["anchor_seconds"]
         if self.rank == 0:
             lines = [line for line in log.read_text().splitlines(keepends=True) if line.endswith("\n")]
-            log.write_text("".join(line for line in lines if json.loads(line)["step"] <= self.done))
+            write_atomically(log, "".join(line for line in lines if json.loads(line)["step"] <= self.done))

@@ -4,6 +4,7 @@ import json
 import pickle
 import sys
 import zipfile
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from dyga import load_run
 from dyga.config import absolute_dataset, check_batch, existing_dataset, make_config, study_name
 from dyga.data import load_dataset, own, sources
 from dyga.data.labels import as_classes
+from dyga.provenance import locked
 
 RED, GREY = (255, 0, 0), (90, 90, 90)
 TABLE = "file,shape,count,angle\na.png,round,10,0.5\nsub/b.png,flat,9,1.5\nc.png,round,9,2.5\n"
@@ -417,6 +419,20 @@ def test_a_small_labelled_folder_is_trained_and_measured(labelled, tmp_path, cap
     json.dumps(scores)
     measured = run_baselines(config, tmp_path / "study" / "baselines-seed0", tmp_path)
     assert {values["num_train"] for values in measured.values()} == {200}
+
+
+def test_a_process_that_failed_before_does_not_disturb_this_one(folder, tmp_path, monkeypatch):
+    """A process that failed with the same images deletes what it leaves empty, while this one waits for its lock."""
+
+    @contextmanager
+    def waited(parent, **options):
+        with locked(parent, **options):
+            for empty in parent.glob("folder-*"):
+                empty.rmdir()
+            yield
+
+    monkeypatch.setattr(sources, "locked", waited)
+    assert len(load_dataset(f"folder:{folder}", tmp_path).images) == 3
 
 
 def test_one_picture_is_refused_before_training(tmp_path):

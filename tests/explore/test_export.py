@@ -143,7 +143,8 @@ def test_portable_settings_have_no_path(dataset, expected):
 def test_the_command_exports_and_refuses_in_one_line(run, tmp_path, capsys):
     main(["export", str(run.folder), str(tmp_path / "model"), "--half"])
     assert capsys.readouterr().out.endswith(" MB\n") and contents(tmp_path / "model") == CONTENTS
-    for folder, message in (("/no/such/run", "not a run folder"), (str(run.folder), "exists and is not empty: choose another")):
+    wrong = {"/no/such/run": "cannot be opened as a run", str(run.folder): "exists and is not empty: choose another"}
+    for folder, message in wrong.items():
         with pytest.raises(SystemExit) as stopped:
             main(["export", folder, str(tmp_path / "model")])
         assert stopped.value.code == 2 and message in capsys.readouterr().err

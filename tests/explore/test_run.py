@@ -152,7 +152,7 @@ def test_wrong_arguments(run, images):
         run.decode(np.full((1, 8, 32), np.nan))
     with pytest.raises(ValueError, match=r"units \[8\]: valid are 0 to 7"):
         run.traverse(images[0], 8)
-    with pytest.raises(ValueError, match="not a run folder"):
+    with pytest.raises(ValueError, match="cannot be opened as a run"):
         load_run("/no/such/run")
 
 

@@ -77,7 +77,7 @@ def test_a_penalty_may_begin_between_two_records(tmp_path):
     assert all(np.isfinite(record["loss"]) for record in records)
 
 
-@pytest.mark.parametrize("name", ["loss", "diffusion", "decorrelation"])
+@pytest.mark.parametrize("name", ["loss", "diffusion", "decorrelation", "mig"])
 def test_a_penalty_whose_name_is_taken_is_refused(name, tmp_path):
     class Taken(Extension):
         def penalties(self, scalars):

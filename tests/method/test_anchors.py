@@ -310,7 +310,7 @@ def test_select_does_not_change_the_anchors():
     assert not anchors.fitted
     anchors.fit(clusters(), **BUDGET)
     assert torch.equal(anchors.means, stages.filtered.means.float())
-    assert anchors.parameter_counts.tolist() == [
+    assert anchors.mixture().free_parameters().tolist() == [
         counts.sum().item() + mask.sum().item() - 1
         for counts, mask in zip(stages.filtered.parameter_counts(), anchors.mask, strict=True)
     ]

@@ -37,7 +37,7 @@ def test_the_explorers_bench_times_new_and_seen_pictures(study):
     assert (table["median ms"] <= table["95% ms"]).all()
     assert table.loc["seen picture", "median ms"] < table.loc["new picture", "median ms"]
     done = dyga("bench", "explorers", "--run", str(folder.parent / "absent"))
-    assert done.returncode == 2 and "not a run folder" in done.stderr
+    assert done.returncode == 2 and "cannot be opened as a run" in done.stderr
 
 
 def test_the_training_bench_accounts_for_every_part(monkeypatch):

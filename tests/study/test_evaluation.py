@@ -1,6 +1,5 @@
 """What is measured of a run: codes and ways through units."""
 
-import os
 from types import SimpleNamespace
 
 import numpy as np
@@ -91,7 +90,7 @@ def test_few_images_are_measured_with_the_sizes_that_they_allow(rows, monkeypatc
     found = score(codes, codes, factors, ("a", "b"), config)
     assert (found["num_train"], found["num_test"]) == (rows * 2 // 3, rows - rows * 2 // 3)
     assert found["downstream"]["sizes"] == [rows * 2 // 3] and found["factor_vae_score"] > 0.9
-    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")
     data, projection = SimpleNamespace(factors=factors), {"codes": codes, "rows": np.arange(rows)}
     table = suite(SimpleNamespace(projection=projection, data=data, config=config), "lightgbm")
     assert np.isfinite(table["value"]).all() and {"beta_vae", "sap", "infomec"} < set(table["metric"])

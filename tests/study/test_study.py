@@ -75,6 +75,14 @@ def test_workers_run_side_by_side_and_a_failed_one_is_named(tmp_path, monkeypatc
         workers.run_workers([[str(tmp_path / "killed"), str(tmp_path / "five")]])
 
 
+def test_the_other_workers_run_after_one_has_failed(tmp_path, monkeypatch):
+    monkeypatch.setattr(workers, "worker_slots", lambda: [{}])
+    executable(tmp_path / "run", '[ "${1##*/}" = good ] || { echo "no luck for ${1##*/}"; exit 1; }; touch "$1/done"')
+    with pytest.raises(RuntimeError, match=r"^first failed: no luck for first \(see .*\); also failed: second$"):
+        workers.run_workers([[str(tmp_path / "run"), str(tmp_path / name)] for name in ("first", "second", "good")])
+    assert (tmp_path / "good" / "done").exists()
+
+
 def test_the_variant_that_is_shown_is_the_best_one(tmp_path, monkeypatch):
     study = Study(variants="encdiff,full,decorrelated_without_skip_dropout", root=str(tmp_path))
     monkeypatch.setattr(
