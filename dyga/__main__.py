@@ -11,7 +11,7 @@ from dyga.config import (
     PROFILES,
     VARIANTS,
     Config,
-    check_batch,
+    check_images,
     check_writable,
     describe_settings,
     existing_dataset,
@@ -146,7 +146,7 @@ def _check(options: argparse.Namespace) -> None:
         seed = parse_number(getattr(options, "seed", "0"), "seed", 0, 10_000)
         variant = getattr(options, "variant", "encdiff")
         config = options.config = make_config(options.profile, options.dataset, variant, seed, options.set)
-        check_batch(config)
+        check_images(config)
         name = FOLDERS[options.command].format(variant=variant, seed=config.seed)
         options.folder = Path(options.folder).expanduser() if options.folder else _study_folder(config) / name
         check_writable(options.folder, "--folder")

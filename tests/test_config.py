@@ -11,7 +11,7 @@ from dyga.config import (
     PROFILES,
     VARIANTS,
     Config,
-    check_batch,
+    check_images,
     check_name,
     check_variants,
     describe_settings,
@@ -141,9 +141,9 @@ def test_bad_changes_are_named(changes, message):
 def test_a_batch_set_larger_than_the_data_is_refused(tmp_path):
     for name in "ab":
         (tmp_path / f"{name}.png").touch()
-    check_batch(make_config("smoke", f"folder:{tmp_path}"))
+    check_images(make_config("smoke", f"folder:{tmp_path}"))
     with pytest.raises(ValueError, match=r"batch=3: folder:.* has 2 images"):
-        check_batch(make_config("smoke", f"folder:{tmp_path}", changes="batch=3"))
+        check_images(make_config("smoke", f"folder:{tmp_path}", changes="batch=3"))
 
 
 def test_variants_that_changes_make_equal_are_refused():

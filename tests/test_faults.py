@@ -5,6 +5,8 @@ import os
 import resource
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -13,7 +15,7 @@ from conftest import ROOT, dyga
 from dyga.config import make_config
 from dyga.data import CATALOG
 from dyga.data.catalog import RemoteFile
-from dyga.provenance import locked
+from dyga.provenance import kept_json, locked
 from dyga.training.loop import train
 
 COMMAND = ("train", "--profile", "smoke", "--variant", "encdiff", "--folder")
@@ -71,6 +73,18 @@ def test_two_runs_in_one_folder(tmp_path):
     with locked(tmp_path), pytest.raises(RuntimeError, match="is in use by another run: wait for it or stop it"):
         with locked(tmp_path, patience=0.1):
             pass
+
+
+def test_what_is_kept_is_made_by_one_and_read_by_the_others(tmp_path):
+    calls = []
+
+    def slow() -> dict:
+        calls.append(1)
+        time.sleep(0.5)
+        return {"made": len(calls)}
+
+    with ThreadPoolExecutor(3) as pool:
+        assert list(pool.map(lambda _: kept_json(tmp_path / "run" / "kept.json", slow), range(3))) == [{"made": 1}] * 3
 
 
 def test_no_network_is_said(tmp_path, monkeypatch):

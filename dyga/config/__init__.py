@@ -3,7 +3,7 @@
 # ruff: noqa: F401
 
 from dyga.config.arguments import (
-    check_batch,
+    check_images,
     check_name,
     check_variants,
     check_writable,

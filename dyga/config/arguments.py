@@ -114,12 +114,14 @@ def image_files(folder: Path) -> list[str]:
     return sorted(found, key=lambda path: path.split(os.sep))
 
 
-def check_batch(config: Config, count: int | None = None) -> None:
-    """ValueError if the data set has a single image, or fewer images than a batch set by hand. `count` is their number. By
-    default they are counted, not opened, and those of a data set of the Hugging Face library are not counted."""
+def check_images(config: Config, count: int | None = None, labelled: bool = False) -> None:
+    """ValueError if the data set has a single image, fewer than 20 `labelled` ones, or fewer than a batch set by hand. `count` is
+    the number of images. By default they are counted, not opened, and those of the Hugging Face library are not counted."""
     count = _count(config.dataset) if count is None else count
     if count == 1:
         raise ValueError(f"{config.dataset} has one image: at least 2 are needed")
+    if labelled and count < 20:
+        raise ValueError(f"{config.dataset}: {count} images with labels; the metrics need at least 20 (or no labels)")
     if "batch" in parse_changes(config.changes) and count and config.batch > count:
         raise ValueError(
             f"batch={config.batch}: {config.dataset} has {count:,} images; choose a batch of at most that (--set batch=N)"

@@ -86,7 +86,8 @@ def traversal_scores(readings: np.ndarray, before: np.ndarray, factor: int) -> t
     same = readings == before[:, None]
     others = np.delete(same, factor, axis=2)
     changed = ~same[:, :, factor].all(axis=1)
-    return float(changed.mean()), float(others.mean()), float((changed & others.all(axis=(1, 2))).mean())
+    kept = float(others.mean()) if others.size else 1.0  # there may be a single factor
+    return float(changed.mean()), kept, float((changed & others.all(axis=(1, 2))).mean())
 
 
 def interchange_scores(
@@ -101,7 +102,8 @@ def interchange_scores(
         return float("nan"), float("nan"), float("nan"), 0
     followed = readings[:, factor] == target[:, factor]
     others = np.delete(readings == source, factor, axis=1)
-    return float(followed.mean()), float(others.mean()), float((followed & others.all(axis=1)).mean()), len(readings)
+    kept = float(others.mean()) if others.size else 1.0
+    return float(followed.mean()), kept, float((followed & others.all(axis=1)).mean()), len(readings)
 
 
 def intervention_scores(run: Run) -> list[dict]:

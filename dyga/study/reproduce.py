@@ -12,6 +12,7 @@ from pathlib import Path
 import nbformat
 import psutil
 
+from dyga.config import check_images
 from dyga.data import prepare_dataset
 from dyga.kept import CLASSIFIER, FIRST_STAGE, GENERATED
 from dyga.processes import UNFINISHED, end_processes
@@ -45,7 +46,9 @@ def reproduce(study: Study, numbers: tuple[int, ...] | None = None) -> Path:
 
     start = time.monotonic()
     # Once, before the workers need it. One thread per kernel: two kernels with two threads each would wait for each other.
-    prepare_dataset(study.dataset, study.data_dir or None, study.configs()[0].image_size)
+    config = study.configs()[0]
+    data = prepare_dataset(study.dataset, study.data_dir or None, config.image_size)
+    check_images(config, len(data.images), labelled=data.factors is not None)
     study.check()
     for folder in (target, Path(study.data_dir)):
         folder.mkdir(parents=True, exist_ok=True)

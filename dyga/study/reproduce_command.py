@@ -6,7 +6,7 @@ from pathlib import Path
 from dyga.config import (
     DEFAULT_VARIANTS,
     VARIANTS,
-    check_batch,
+    check_images,
     check_name,
     check_variants,
     check_writable,
@@ -47,7 +47,7 @@ def check_options(options: argparse.Namespace) -> None:
         variants = parse_variants(options.variants)
         configs = [make_config(options.profile, options.dataset, variant, changes=options.set) for variant in variants]
         check_variants(configs)
-        check_batch(configs[0])
+        check_images(configs[0])
     if options.name:
         check_name(options.name)
     parse_numbers(options.seeds, "seeds", 0, 10_000)

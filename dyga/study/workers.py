@@ -42,32 +42,38 @@ def run_workers(commands: list[list[str]]) -> None:
                 folder = Path(waiting[0][-1])
                 folder.mkdir(parents=True, exist_ok=True)
                 with (folder / "output.txt").open("a") as output:
+                    start = output.tell()
                     process = subprocess.Popen(waiting.pop(0), stdout=output, stderr=output, env=environment | slot)
-                running.append((folder, process, slot))
+                running.append((folder, process, slot, start))
                 _say(f"started {folder.name} ({len(waiting)} waiting)")
             time.sleep(0.5)
-            for folder, process, slot in [r for r in running if r[1].poll() is not None]:
-                running.remove((folder, process, slot))
+            for folder, process, slot, start in [r for r in running if r[1].poll() is not None]:
+                running.remove((folder, process, slot, start))
                 free.append(slot)
                 if process.returncode:
-                    failed[folder.name] = _reason(folder, process.returncode)
-                _say(failed.get(folder.name, f"finished {folder.name}"))
+                    failed[folder] = _reason(folder, process.returncode, start)
+                _say(failed.get(folder, f"finished {folder.name}"))
             if running and time.monotonic() - last_report > 15:
                 last_report = time.monotonic()
                 _say("  ".join(_progress(folder) for folder, *_ in running))
     finally:
-        end_processes(process.pid for _, process, _ in running)
+        end_processes(process.pid for _, process, *_ in running)
     if failed:
         first, *others = failed
-        raise RuntimeError(failed[first] + (f"; also failed: {', '.join(others)}" if others else ""))
+        raise RuntimeError(failed[first] + (f"; also failed: {', '.join(map(_name, others))}" if others else ""))
 
 
-def _reason(folder: Path, code: int) -> str:
-    """Why the worker of this folder failed, in one line."""
+def _name(folder: Path) -> str:
+    """A run's name with its study's, since several studies have runs of the same name."""
+    return f"{folder.parent.name}/{folder.name}"
+
+
+def _reason(folder: Path, code: int, start: int) -> str:
+    """Why the worker of this folder failed, in one line; its output begins at `start` of output.txt."""
     if code < 0:
-        return f"{folder.name} was killed by signal {-code} (9: often too little memory)"
-    words = (folder / "output.txt").read_text().strip().splitlines() or ["no output"]
-    return f"{folder.name} failed: {words[-1]} (see {folder / 'output.txt'})"
+        return f"{_name(folder)} was killed by signal {-code} (9: often too little memory)"
+    words = (folder / "output.txt").read_bytes()[start:].decode(errors="replace").strip().splitlines() or ["no output"]
+    return f"{_name(folder)} failed: {words[-1]} (see {folder / 'output.txt'})"
 
 
 def _say(words: str) -> None:

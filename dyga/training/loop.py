@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
 from dyga.checkpoint import load_resume, save_model, save_resume
-from dyga.config import Config, check_batch
+from dyga.config import Config, check_images
 from dyga.data import Dataset, load_dataset
 from dyga.extensions import Extension, build_model
 from dyga.kept import FIRST_STAGE, GENERATED, check_first_stage, check_made_of, digest, keep_first_stage
@@ -54,9 +54,7 @@ def train(
     data or settings, and for fewer than 2 images or 20 labelled ones.
     """
     data = load_dataset(config.dataset, data_dir, config.image_size)
-    check_batch(config, len(data.images))
-    if data.factors is not None and len(data.images) < 20:
-        raise ValueError(f"{config.dataset}: {len(data.images)} images with labels; the metrics need at least 20 (or no labels)")
+    check_images(config, len(data.images), labelled=data.factors is not None)
     config = replace(config, data=data.identity, extensions=tuple(type(extension).__name__ for extension in extensions))
     if config.first_stage == "vq":  # the run is trained on its latents
         first_stage = check_first_stage(folder.parent / FIRST_STAGE, config)
@@ -201,8 +199,8 @@ class Training:
         return record
 
     def _finish(self) -> None:
-        """Saves the model. With averaging, the averaged parameters replace the last ones, and batch statistics are measured for
-        them. The anchors are fitted to features in evaluation mode, in which the model is used."""
+        """Saves the model. With averaging, the averaged parameters replace the last ones, and the feature extractor's batch
+        statistics are measured for them. The anchors are fitted to features in evaluation mode, in which the model is used."""
         if self.rank:
             return
         self.model.progress = 1.0

@@ -12,10 +12,11 @@ from conftest import save_images
 from PIL import Image
 
 from dyga import load_run
-from dyga.config import absolute_dataset, check_batch, existing_dataset, make_config, study_name
+from dyga.config import absolute_dataset, check_images, existing_dataset, make_config, study_name
 from dyga.data import load_dataset, own, sources
 from dyga.data.labels import as_classes
 from dyga.provenance import locked
+from dyga.training.loop import train
 
 RED, GREY = (255, 0, 0), (90, 90, 90)
 TABLE = "file,shape,count,angle\na.png,round,10,0.5\nsub/b.png,flat,9,1.5\nc.png,round,9,2.5\n"
@@ -289,6 +290,10 @@ def test_a_saved_data_set_and_its_columns(datasets, tmp_path, load, capsys):
     assert "'hole' is left out: it has missing" in printed
     assert (load(f"hf:{tmp_path / 'two'}").factors == data.factors).all()
     assert data.identity.startswith(f"hf:{tmp_path / 'one'}, 45 images, digest ")
+    config = make_config("smoke", f"hf:{tmp_path / 'one'}", changes="batch=46")
+    with pytest.raises(ValueError, match=r"batch=46: hf:.*one has 45 images"):  # counted once they are opened
+        next(train(config, tmp_path / "run", tmp_path / "data"))
+    assert not (tmp_path / "run").exists()
 
 
 def test_an_image_folder_of_classes(datasets, tmp_path, load, monkeypatch):
@@ -373,11 +378,11 @@ def test_names_of_own_data(tmp_path, monkeypatch):
             existing_dataset(name)
     names = [study_name("quick", name) for name in ("hf:owner/pets", "hf:other/pets", "npz:pets", "folder:pets", "hf:pets")]
     assert len(set(names)) == 5 and [name.split("-")[0] for name in names] == ["hf", "hf", "npz", "folder", "hf"]
-    check_batch(make_config("smoke", save(tmp_path / "x.npz")))
+    check_images(make_config("smoke", save(tmp_path / "x.npz")))
     with pytest.raises(ValueError, match=r"batch=6: npz:.*x.npz has 5 images"):
-        check_batch(make_config("smoke", "npz:x.npz", changes="batch=6"))
+        check_images(make_config("smoke", "npz:x.npz", changes="batch=6"))
     for unknown in ("npz:pets", "hf:owner/pets"):  # not counted
-        check_batch(make_config("smoke", unknown, changes="batch=6"))
+        check_images(make_config("smoke", unknown, changes="batch=6"))
 
 
 @pytest.fixture
@@ -438,12 +443,16 @@ def test_a_process_that_failed_before_does_not_disturb_this_one(folder, tmp_path
 def test_one_picture_is_refused_before_training(tmp_path):
     config = make_config("smoke", f"folder:{save_images(tmp_path / 'one', [5])}")
     with pytest.raises(ValueError, match="has one image: at least 2 are needed"):
-        check_batch(config)
+        check_images(config)
 
 
-def test_labels_of_very_few_pictures_are_refused_before_training(folder, tmp_path):
-    from dyga.training.loop import train
+def test_labels_of_very_few_pictures_are_refused_before_training(folder, tmp_path, capsys):
+    from dyga.__main__ import main
 
     with pytest.raises(ValueError, match="3 images with labels; the metrics need at least 20"):
         next(train(make_config("smoke", f"folder:{folder}"), tmp_path / "run", tmp_path))
     assert not (tmp_path / "run").exists()
+    with pytest.raises(SystemExit) as stopped:
+        main(["reproduce", "--dataset", f"folder:{folder}", "--profile", "smoke", "--out", str(tmp_path / "out")])
+    assert stopped.value.code == 2 and "3 images with labels; the metrics need at least 20" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "runs").exists()

@@ -163,6 +163,13 @@ def test_what_is_not_prepared_or_damaged_says_what_to_do(small):
     with pytest.raises(ValueError, match=r"shapes3d is not prepared in .*: run 'dyga data prepare shapes3d' first"):
         load_dataset("shapes3d", folder)
     prepare_dataset("shapes3d", folder)
+    described = folder / "shapes3d" / "factors.json"
+    text = described.read_text()
+    for wrong in ("[]", "{}", '{"names": 3, "sizes": 4}'):
+        described.write_text(wrong)
+        with pytest.raises(ValueError, match=r"shapes3d: damaged .*; delete it and prepare it again"):
+            load_dataset("shapes3d", folder)
+    described.write_text(text)
     shard = folder / "shapes3d" / "data-00001.arrow"
     shard.write_bytes(shard.read_bytes()[:100])
     with pytest.raises(ValueError, match=r"shapes3d: damaged .*; delete it and prepare it again"):

@@ -117,11 +117,14 @@ class TestTraversal:
         explorer = TraversalExplorer(encdiff, encdiff.data.images)
         assert explorer.snap.disabled and not explorer.rows[0].anchors
 
-    def test_all_units_are_shown_on_demand(self, run, explorer):
-        assert len(explorer._sliders.children) == min(SHOWN, len(run.active_units))
-        assert explorer.all.disabled == (len(run.active_units) <= SHOWN)
-        explorer.all.value = True
-        assert [row.unit for row in explorer._sliders.children] == run.active_units
+    def test_all_units_are_shown_on_demand(self, run, monkeypatch):
+        assert len(run.active_units) <= SHOWN and TraversalExplorer(run, run.data.images).all.disabled
+        monkeypatch.setattr(widgets, "SHOWN", 2)
+        explorer = TraversalExplorer(run, run.data.images)
+        for shown in (False, True, False):
+            explorer.all.value = shown
+            assert [row.unit for row in explorer._sliders.children] == run.active_units[: None if shown else 2]
+        assert not explorer.all.disabled
 
     def test_each_slider_is_named_after_its_factor_with_the_score(self, run, explorer):
         labels = [row.children[0].children[0].value for row in explorer.rows]

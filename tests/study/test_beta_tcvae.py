@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -50,11 +51,17 @@ def test_beta_one_is_the_plain_vae():
     config = make_config("quick")
     torch.manual_seed(0)
     model = BetaTCVAE(3, config.extractor_kernels, config.extractor_channels, beta=1.0)
-    images = torch.zeros(4, 3, 64, 64)
+    with torch.no_grad():
+        model.encoder[-1].weight.mul_(300)  # means that differ
+    images = torch.rand(4, 3, 64, 64) * 2 - 1
     losses = {}
     for model.beta in (1.0, 4.0):
         losses[model.beta] = model.loss(images, torch.Generator().manual_seed(0)).item()
     sample_mean, log_variance = model.encode(images)
     sample = sample_mean + (log_variance / 2).exp() * torch.randn(sample_mean.shape, generator=torch.Generator().manual_seed(0))
     gap = 3 * total_correlation(sample, sample_mean, log_variance).item()
-    assert losses[4.0] - losses[1.0] == pytest.approx(gap, abs=2e-2)
+    assert losses[4.0] - losses[1.0] == pytest.approx(gap, abs=2e-2) and abs(gap) > 0.1
+    target = F.avg_pool2d((images + 1) / 2, model.pool)
+    error = F.binary_cross_entropy_with_logits(model.decoder(sample), target, reduction="sum") / 4 * model.pool**2
+    divergence = 0.5 * (sample_mean.square() + log_variance.exp() - 1 - log_variance).sum(1).mean()
+    assert losses[1.0] == pytest.approx((error + divergence).item(), rel=1e-5)

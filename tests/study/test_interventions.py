@@ -47,6 +47,12 @@ def test_an_exchange_counts_pairs_that_differ_only():
     assert interchange_scores(readings, source, target, 0) == (1.0, 0.5, 0.5, 2)
 
 
+def test_of_a_single_factor_nothing_else_can_change():
+    before, after = np.array([[0], [1]]), np.array([[1], [1]])
+    assert traversal_scores(after[:, None], before, 0) == (0.5, 1.0, 0.5)
+    assert interchange_scores(after, before, np.array([[1], [0]]), 0) == (0.5, 1.0, 0.5, 2)
+
+
 def test_pairs_that_never_differ_say_nothing():
     same = np.array([[1, 2]])
     *shares, count = interchange_scores(same, same, same, 0)

@@ -68,19 +68,26 @@ def test_workers_run_side_by_side_and_a_failed_one_is_named(tmp_path, monkeypatc
     workers.run_workers([job("one", "two"), job("two", "one"), job("three", "one")])
     assert {(tmp_path / name / "slot").read_text().strip() for name in ("one", "two")} == {"a", "b"}
     executable(tmp_path / "fail", "echo first; echo out of luck; exit 3")
-    with pytest.raises(RuntimeError, match=r"four failed: out of luck \(see .*four/output.txt\)"):
+    with pytest.raises(RuntimeError, match=r"/four failed: out of luck \(see .*four/output.txt\)"):
         workers.run_workers([[str(tmp_path / "fail"), str(tmp_path / "four")]])
     executable(tmp_path / "killed", "kill -9 $$")
-    with pytest.raises(RuntimeError, match=r"^five was killed by signal 9 \(9: often too little memory\)$"):
+    with pytest.raises(RuntimeError, match=r"/five was killed by signal 9 \(9: often too little memory\)$"):
         workers.run_workers([[str(tmp_path / "killed"), str(tmp_path / "five")]])
 
 
 def test_the_other_workers_run_after_one_has_failed(tmp_path, monkeypatch):
     monkeypatch.setattr(workers, "worker_slots", lambda: [{}])
-    executable(tmp_path / "run", '[ "${1##*/}" = good ] || { echo "no luck for ${1##*/}"; exit 1; }; touch "$1/done"')
-    with pytest.raises(RuntimeError, match=r"^first failed: no luck for first \(see .*\); also failed: second$"):
-        workers.run_workers([[str(tmp_path / "run"), str(tmp_path / name)] for name in ("first", "second", "good")])
-    assert (tmp_path / "good" / "done").exists()
+    executable(tmp_path / "run", 'case "$1" in */good/*) touch "$1/done";; */first/*) echo no luck; exit 1;; *) exit 1;; esac')
+    folders = [tmp_path / name / "full-seed0" for name in ("first", "good", "second")]  # runs of several studies share a name
+    commands = [[str(tmp_path / "run"), str(folder)] for folder in folders]
+    with pytest.raises(RuntimeError) as failed:
+        workers.run_workers(commands)
+    where = folders[0] / "output.txt"
+    assert str(failed.value) == f"first/full-seed0 failed: no luck (see {where}); also failed: second/full-seed0"
+    assert (folders[1] / "done").exists()
+    executable(tmp_path / "run", "exit 1")
+    with pytest.raises(RuntimeError, match=r"^first/full-seed0 failed: no output"):  # not that of the last time
+        workers.run_workers(commands[:1])
 
 
 def test_the_variant_that_is_shown_is_the_best_one(tmp_path, monkeypatch):
@@ -237,6 +244,24 @@ def test_executed_notebooks_are_made_anew_for_other_data_and_results(own, pictur
         before[1] = changed
     Image.new("RGB", (64, 64), "blue").save(pictures / "1.png")
     assert _fingerprint(source, {}, own()) != before[0] and _fingerprint(settings, {}, own()) != before[1]
+
+
+def test_a_notebook_with_other_parameters_and_a_kernel_that_dies(own, tmp_path, monkeypatch):
+    def executed(*_, **__):
+        raise RuntimeError("Kernel died")
+
+    study = own()
+    for folder in (study.runs / "notebooks", tmp_path / "changed"):
+        folder.mkdir(parents=True)
+    monkeypatch.setattr("papermill.execute_notebook", executed)
+    with pytest.raises(RuntimeError, match=r"^01_data: Kernel died$"):
+        reproduce(study, (1,))
+    assert not list((study.runs / "notebooks").glob(".*"))
+    changed = tmp_path / "changed" / "01_data.ipynb"
+    changed.write_text(notebook_paths((1,))[0].read_text().replace('"name = ', '"more = 3\\n",\n    "name = '))
+    monkeypatch.setattr("dyga.study.reproduce.notebooks_folder", lambda: changed.parent)
+    with pytest.raises(ValueError, match=r"01_data.ipynb: its parameters are \[.*'more'.*\]: valid are \['data_dir', "):
+        reproduce(study, (1,))
 
 
 def test_the_report_has_no_notebook_of_other_variants_or_seeds(own, tmp_path):

@@ -191,6 +191,8 @@ def test_the_average_is_that_of_its_formula_and_is_saved(tmp_path, monkeypatch):
     load_model(tmp_path / "model.safetensors", saved)
     assert all(map(torch.equal, saved.parameters(), kept["averaged"]))
     assert not any(map(torch.equal, saved.parameters(), kept["last"]))
+    measured = saved.feature_extractor.convolutions[0][1].num_batches_tracked
+    assert int(measured) == -(-TINY.feature_buffer // 256)  # batch statistics are measured anew for the average
 
 
 CONTINUED = [{"scalars_per_unit": 2}, {"alignment": "subspace", "quantiser_values": 10}, {"ema": 0.9}]
