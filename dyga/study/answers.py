@@ -162,6 +162,8 @@ def section(runs: pd.DataFrame, plan: Plan) -> str:
             lines += ["", f"{missing} of {len(part.configs())} runs are missing. There are no results before all are done."]
             continue
         own = found[found["part"] == part.name]
+        if not part.questions:
+            lines += ["", f"Exploratory: {len(part.seeds)} seeds, mean and standard deviation, no tests."]
         if len(own):
             cells = own.assign(cell=[_cell(row) for row in own.to_dict("records")])
             wide = cells.pivot(index=["question", "measure"], columns="world", values="cell").reindex(
